@@ -1,0 +1,1 @@
+"""Readers: a model file as a LayerGraph, without running it and without an ML framework."""

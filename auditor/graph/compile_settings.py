@@ -1,0 +1,53 @@
+"""How a model is to be trained, as far as its file says: optimizer, losses, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """An optimizer. `name` is lower-case Keras: sgd, adam, adamw, rmsprop, lion, ….
+
+    `learning_rate` is the initial rate when a schedule is set; `schedule` is then its class name
+    and `schedule_config` its configuration. `config` is the raw configuration.
+    """
+
+    name: str
+    learning_rate: float | None = None
+    schedule: str | None = None
+    schedule_config: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def number(self, key: str) -> float | None:
+        """A numeric setting such as `clipnorm` or `weight_decay`; None when unset."""
+        value = self.config.get(key)
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """One loss. `name` is the canonical snake_case Keras name, such as categorical_crossentropy.
+
+    `output` names the output it belongs to; None when one loss serves all outputs. A custom loss
+    keeps the name its file gives and has `custom=True`.
+    """
+
+    name: str
+    output: str | None = None
+    from_logits: bool = False
+    custom: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileSettings:
+    """The arguments of `compile`, as saved. `origin` is "file" or "option" (from the command line)."""
+
+    optimizer: OptimizerSettings | None = None
+    losses: tuple[LossSettings, ...] = ()
+    metrics: tuple[str, ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = "file"

@@ -1,0 +1,110 @@
+"""What a probe measured: plain frozen values, written by `auditor.probe`, read by rules and plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """A quantity over batches or samples. With one value, all fields are that value."""
+
+    mean: float
+    p10: float
+    p50: float
+    p90: float
+    max: float
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallMeasurement:
+    """One layer call, measured. A field is None where the measure does not apply to the call.
+
+    All are medians over batches unless said otherwise; gradients are of the mean loss of a batch,
+    scaled back to one sample (times the batch size), so that they do not depend on it.
+
+    mean, rms, max_abs: of the call's output, all samples and units.
+    zero_share: share of exact zeros in the output.
+    dead_share: share of units (last axis, or channels) zero over all samples of all batches; only
+        for calls that end in an activation with a flat zero side (relu and kin).
+    saturated_share: share of output values beyond 95 % of the activation's range; only for
+        bounded activations.
+    gradient_norm: median over samples of ‖∂L/∂h‖₂, h the call's output of one sample.
+    gradient_rms: the same divided by √(values in h).
+    weight_norm, weight_gradient_norm: ‖w‖₂ and ‖∂L/∂w‖₂ of the batch loss, over all trainable
+        weights of the call's layer.
+    update_ratio: ‖Δw‖/‖w‖ of the declared optimizer's first step.
+    finite_forward, finite_backward: whether every value of the output, and of ∂L/∂h, was finite.
+    """
+
+    mean: float | None = None
+    rms: float | None = None
+    max_abs: float | None = None
+    zero_share: float | None = None
+    dead_share: float | None = None
+    saturated_share: float | None = None
+    gradient_norm: float | None = None
+    gradient_rms: float | None = None
+    weight_norm: float | None = None
+    weight_gradient_norm: float | None = None
+    update_ratio: float | None = None
+    finite_forward: bool = True
+    finite_backward: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeResult:
+    """A probe of a whole model: what ran, and what it measured.
+
+    data: "synthetic" or the file's name; `assumptions` say in sentences what was assumed.
+    targets: how the targets came about.
+    loss: the loss name used; loss_at_start: its value, mean over batches; loss_expected: what a
+        healthy head starts at (ln C, or the targets' variance), None where unknown.
+    depth: number of kernel-bearing layers on the longest path from input to output.
+    growth_rate: factor on ‖∂L/∂h‖ a kernel-bearing layer, toward the input (> 1 grows, explodes;
+        < 1 shrinks, vanishes), by regression of log ‖∂L/∂h‖ on depth, within stages of equal
+        shape; growth_interval its 95 % interval, growth_points the calls that entered.
+    gradient_ratio: ‖∂L/∂h_first‖ / ‖∂L/∂h_last‖: medians over the first and last eighth of the
+        calls that entered the regression.
+    forward_ratio: rms h_last / rms h_first over the same calls.
+    gsc: gradient scale coefficient over the same ends: gradient_ratio × ‖h_first‖/‖h_last‖.
+    gradient_norm: global norm of all weight gradients, over batches.
+    trial_losses: loss of one and the same batch before each of the first steps of the declared
+        optimizer at its declared learning rate, on a copy of the weights; empty if uncompiled.
+    step_slope, step_curvature: dᵀ∇L and dᵀ∇²L d on one batch, d the declared optimizer's first
+        update divided by its learning rate: a quadratic model of the loss along the step.
+    first_nonfinite_forward, first_nonfinite_backward: id of the first call, in the order of
+        execution forward and backward, whose output or gradient held NaN or Inf.
+    skipped: calls not measured, with the reason.
+    """
+
+    backend: str
+    device: str
+    dtype: str
+    seed: int
+    batch_size: int
+    batches: int
+    data: str
+    targets: str
+    loss: str
+    seconds: float
+    assumptions: tuple[str, ...] = ()
+    loss_at_start: float | None = None
+    loss_expected: float | None = None
+    depth: int = 0
+    growth_rate: float | None = None
+    growth_interval: tuple[float, float] | None = None
+    growth_points: int = 0
+    gradient_ratio: float | None = None
+    forward_ratio: float | None = None
+    gsc: float | None = None
+    gradient_norm: Distribution | None = None
+    trial_losses: tuple[float, ...] = ()
+    step_slope: float | None = None
+    step_curvature: float | None = None
+    first_nonfinite_forward: str | None = None
+    first_nonfinite_backward: str | None = None
+    calls: Mapping[str, CallMeasurement] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)

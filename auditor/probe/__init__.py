@@ -1,0 +1,1 @@
+"""The probe: a short instrumented run of forward and backward passes."""

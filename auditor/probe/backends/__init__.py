@@ -1,0 +1,1 @@
+"""One module a backend: the only framework imports of the project."""

@@ -1,0 +1,96 @@
+"""`AuditResult`: everything an audit came to know. Reporters receive this and nothing else."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditor.errors import GebAuditError
+from auditor.finding import Finding, Severity, Skipped
+from auditor.graph.forecast import Forecast
+from auditor.graph.layer_graph import LayerGraph
+from auditor.measurement import ProbeResult
+from auditor.plan.settings import Plan
+
+
+class Verdict(enum.StrEnum):
+    """What will become of the model's training, in a word."""
+
+    STABLE = "stable"
+    EXPLODING = "exploding"
+    VANISHING = "vanishing"
+    BROKEN = "broken"
+    UNKNOWN = "unknown"
+
+
+class AuditFailed(GebAuditError, AssertionError):
+    """Findings at or above the asked severity; raised by `AuditResult.raise_for`."""
+
+    def __init__(self, message: str, *, findings: tuple[Finding, ...]) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """The audited thing. `path` is as the user gave it; `sha256` is empty for a live model."""
+
+    path: str
+    format: str
+    sha256: str
+    writer: str
+    parameters: int
+    trainable_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult:
+    """One model's audit.
+
+    `probe` is None when no probe ran; `probe_skipped` then says why, and how to get one.
+    """
+
+    version: str
+    model: ModelInfo
+    verdict: Verdict
+    graph: LayerGraph
+    findings: tuple[Finding, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    forecast: Forecast | None = None
+    probe: ProbeResult | None = None
+    probe_skipped: str = ""
+    plan: Plan = Plan()
+
+    @property
+    def risk(self) -> None:
+        """Calibrated probability that training fails; None until it is calibrated on outcomes."""
+        return None
+
+    def at_least(self, severity: Severity | str) -> tuple[Finding, ...]:
+        """Findings of this severity or worse."""
+        rank = Severity(severity).rank
+        return tuple(finding for finding in self.findings if finding.severity.rank >= rank)
+
+    def raise_for(self, severity: Severity | str = Severity.ERROR) -> None:
+        """Raise `AuditFailed` if there is a finding of this severity or worse."""
+        bad = self.at_least(severity)
+        if bad:
+            lines = [f"{self.model.path}: {len(bad)} finding(s) at or above {Severity(severity)}"]
+            for finding in bad:
+                where = f" ({', '.join(finding.layers)})" if finding.layers else ""
+                lines.append(f"  {finding.code} {finding.name}{where}: {finding.message}")
+            raise AuditFailed("\n".join(lines), findings=bad)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report; the suffix chooses the reporter (.html, .json, .txt, …).
+
+        The file appears whole or not at all. Raises `UsageError` for a suffix no reporter has.
+        """
+        from auditor.registry import reporter_for_suffix
+        from auditor.report_file import write_whole
+
+        target = Path(path)
+        reporter = reporter_for_suffix(target.suffix)
+        write_whole(target, reporter.render((self,)))
+        return target
