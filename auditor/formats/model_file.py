@@ -1,0 +1,19 @@
+"""`ModelFile`: what a reader hands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditor.graph.layer_graph import LayerGraph
+from auditor.hazard import Hazard
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """A model as read: its graph, its bytes' digest, and what is dangerous about it."""
+
+    path: Path
+    sha256: str
+    graph: LayerGraph
+    hazards: tuple[Hazard, ...] = ()

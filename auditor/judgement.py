@@ -1,0 +1,117 @@
+"""Judging a model: every selected rule over the facts, and the verdict they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from auditor.errors import UsageError
+from auditor.finding import Finding, Severity, Skipped
+from auditor.result import Verdict
+from auditor.rule import Context, Facts, Needs, OptionValue, Rule
+
+#: Rules whose error says what propagation does; an error of any other rule says "broken".
+EXPLODING = frozenset({"GEB501"})
+VANISHING = frozenset({"GEB502"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which rules run, and how they are configured.
+
+    `select`, `ignore` and `extend_select` hold codes or prefixes of codes; the longest prefix
+    decides, `ignore` before `select` at equal length. `options` maps code to option values,
+    `severities` code to severity.
+    """
+
+    select: tuple[str, ...] = ("GEB",)
+    extend_select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    options: Mapping[str, Mapping[str, OptionValue]] = field(default_factory=dict)
+    severities: Mapping[str, Severity] = field(default_factory=dict)
+
+    def takes(self, code: str) -> bool:
+        """Whether the rule of this code runs."""
+
+        def reach(prefixes: tuple[str, ...]) -> int:
+            return max((len(p) for p in prefixes if code.startswith(p.upper())), default=-1)
+
+        return reach((*self.select, *self.extend_select)) > reach(self.ignore)
+
+    def check(self, rules: tuple[Rule, ...]) -> None:
+        """Raise `UsageError` for a code no rule has, or an option its rule does not know."""
+        codes = {rule.code for rule in rules}
+        for prefix in (*self.select, *self.extend_select, *self.ignore):
+            if not any(code.startswith(prefix.upper()) for code in codes):
+                raise UsageError(f"no rule's code starts with {prefix!r}; see `geb-audit rules`")
+        for code, values in self.options.items():
+            rule = next((rule for rule in rules if rule.code == code), None)
+            if rule is None:
+                raise UsageError(f"configuration names a rule {code!r} that does not exist")
+            known = [option.name for option in rule.options]
+            for name in values:
+                if name not in known:
+                    names = ", ".join((*known, "severity"))
+                    raise UsageError(f"{code} has no option {name!r}; it has: {names}")
+
+
+def judge(
+    rules: tuple[Rule, ...], facts: Facts, selection: Selection
+) -> tuple[tuple[Finding, ...], tuple[Skipped, ...]]:
+    """Findings, worst first, and the rules that could not be judged."""
+    findings: list[Finding] = []
+    skipped: list[Skipped] = []
+    for rule in rules:
+        if not selection.takes(rule.code):
+            continue
+        reason = unmet(rule, facts)
+        if reason:
+            skipped.append(Skipped(code=rule.code, reason=reason))
+            continue
+        context = Context(
+            rule=rule,
+            facts=facts,
+            severity=selection.severities.get(rule.code, rule.severity),
+            configured=selection.options.get(rule.code, {}),
+        )
+        for said in rule.judge(context):
+            if isinstance(said, Skipped):
+                skipped.append(said)
+            else:
+                findings.append(said)
+    findings.sort(key=lambda finding: (-finding.severity.rank, finding.code, finding.layers))
+    return tuple(findings), tuple(skipped)
+
+
+def unmet(rule: Rule, facts: Facts) -> str:
+    """Why a rule cannot be judged on these facts; empty when it can."""
+    if Needs.PROBE in rule.needs and facts.probe is None:
+        return facts.probe_skipped or "no probe ran"
+    if Needs.COMPILED in rule.needs and facts.graph.compile is None:
+        return "the model was saved uncompiled"
+    if Needs.WEIGHTS in rule.needs and not any(
+        weight.read for call in facts.graph.calls for weight in call.weights
+    ):
+        if facts.graph.parameters == 0:
+            return "the model has no weights"
+        return "the file holds no weight values"
+    return ""
+
+
+def verdict(findings: tuple[Finding, ...], *, probed: bool) -> Verdict:
+    """The verdict that findings amount to. Without a probe, no finding means `unknown`.
+
+    A model that cannot be trained at all is broken whatever its gradients do; one that merely
+    blows up or dies away is named so, also when the same run found NaN.
+    """
+    errors = {finding.code for finding in findings if finding.severity is Severity.ERROR}
+    propagation = errors & (EXPLODING | VANISHING | {"GEB503"})
+    if errors - propagation - {"GEB302", "GEB205", "GEB601"}:
+        return Verdict.BROKEN
+    if errors & EXPLODING:
+        return Verdict.EXPLODING
+    if errors & VANISHING:
+        return Verdict.VANISHING
+    if errors:
+        return Verdict.BROKEN
+    return Verdict.STABLE if probed else Verdict.UNKNOWN
