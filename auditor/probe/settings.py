@@ -11,13 +11,13 @@ class ProbeSettings:
     """Settings of one probe.
 
     `data` is an .npz file with arrays `x` and `y` (or `x_0`, `x_1`, …, or the names of inputs and
-    outputs); None draws synthetic batches. `loss`, `optimizer` and `learning_rate` stand in for a
+    outputs); None draws synthetic batches. `batch_size` None chooses one that fits. `loss`, `optimizer` and `learning_rate` stand in for a
     model that was saved uncompiled. `timeout_s` and `max_memory_mib` bound the worker.
     """
 
     backend: str = "tensorflow"
     device: str = "auto"
-    batch_size: int = 16
+    batch_size: int | None = None
     batches: int = 3
     seed: int = 0
     data: Path | None = None

@@ -1,0 +1,427 @@
+"""The command line: parse, call, exit code. Everything else lives elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from auditor.config import FAIL_ON, Settings, nearest_config, read_config
+from auditor.errors import GebAuditError, UsageError
+from auditor.finding import Severity
+from auditor.judgement import Selection
+from auditor.pipeline import AuditOptions, Progress, audit_file, silent
+from auditor.probe.availability import BACKENDS
+from auditor.probe.settings import ProbeSettings
+from auditor.result import AuditResult
+
+EXIT_CLEAN, EXIT_FINDINGS, EXIT_USAGE, EXIT_UNAUDITED = 0, 1, 2, 3
+
+
+class DefaultToAudit(click.Group):
+    """A group whose first word may be left out: `geb-audit model.keras` is `geb-audit audit …`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put "audit" in front of anything that is neither a command nor the group's own option."""
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = ["audit", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=DefaultToAudit, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("geb-audit"), prog_name="geb-audit")
+def cli() -> None:
+    """Audit neural network files before the training hours are spent.
+
+    `geb-audit MODEL...` is short for `geb-audit audit MODEL...`.
+    """
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that a configuration file can set too, and those that say which file."""
+    for option in reversed(_SETTINGS_OPTIONS):
+        command = option(command)
+    return command
+
+
+_PATH = click.Path(path_type=Path)
+_CODES = {"multiple": True, "metavar": "CODES"}
+_SETTINGS_OPTIONS = (
+    click.option(
+        "--probe/--no-probe",
+        default=None,
+        help="Measure the model with a short instrumented run, or judge it from its file alone. "
+        "Default: probe when a backend is installed.",
+    ),
+    click.option("--backend", type=click.Choice(BACKENDS), help="What the probe runs on."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="Default: auto."),
+    click.option(
+        "--data",
+        type=_PATH,
+        metavar="FILE.npz",
+        help="Arrays x and y (or x_0, x_1, …, or the names of inputs and outputs) to probe with. "
+        "Without it, synthetic batches are drawn to fit each input.",
+    ),
+    click.option("--batch-size", type=click.IntRange(1), help="Samples a batch."),
+    click.option("--batches", type=click.IntRange(1), help="Default: 3."),
+    click.option("--seed", type=click.IntRange(0), help="Default: 0."),
+    click.option("--loss", metavar="NAME", help="For a model that was saved uncompiled."),
+    click.option("--optimizer", metavar="NAME", help="For a model that was saved uncompiled."),
+    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="X"),
+    click.option("--select", **_CODES, help="Rules to run, by code or prefix: GEB5. Repeatable."),
+    click.option("--ignore", **_CODES, help="Rules not to run."),
+    click.option("--extend-select", **_CODES, help="Rules to run besides those selected."),
+    click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Of the "
+                 "probe, in seconds. Default: 300."),
+    click.option("--max-memory", type=click.IntRange(1), metavar="MIB", help="Of the probe, in "
+                 "MiB. Default: 8192."),
+    click.option("--unsafe", is_flag=True, help="Let code in the model file run in the probe."),
+    click.option("--config", type=_PATH, metavar="FILE", help="A configuration file to read."),
+    click.option("--isolated", is_flag=True, help="Read no configuration file."),
+    click.option("-v", "--verbose", count=True, help="Say more; details of errors too."),
+    click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto"),
+    click.option("--no-progress", is_flag=True, help="No progress on standard error."),
+)
+
+
+@cli.command()
+@click.argument("models", nargs=-1, metavar="MODEL...", type=_PATH)
+@settings_options
+@click.option(
+    "--fail-on",
+    type=click.Choice(FAIL_ON),
+    help="Least severity of a finding that makes the exit code 1. Default: error.",
+)
+@click.option(
+    "-o",
+    "--output",
+    multiple=True,
+    metavar="FORMAT[=FILE]",
+    help="text, json or html; without FILE to standard output. Repeatable. Default: text, and "
+    "MODEL.geb.html in the current folder.",
+)
+@click.option("--html/--no-html", default=None, help="Whether to write MODEL.geb.html.")
+@click.option("-q", "--quiet", is_flag=True, help="One line a model.")
+@click.option("--show-settings", is_flag=True, help="Print the settings in force, and stop.")
+def audit(models: tuple[Path, ...], quiet: bool, show_settings: bool, **given: Any) -> int:
+    """Audit model files (.keras, .h5, .hdf5, .onnx), or folders of them."""
+    call = Invocation.of(given)
+    if show_settings:
+        click.echo("\n".join(call.settings.lines(call.origin)))
+        return EXIT_CLEAN
+    if not models:
+        raise UsageError("name at least one model file or folder; see `geb-audit --help`")
+    outputs = Outputs.of(call.settings, quiet=quiet)
+    audited = call.audit_all(models)
+    outputs.write(audited.results, call)
+    return audited.exit_code(call.settings.fail_on)
+
+
+@cli.command()
+@click.argument("model", type=_PATH)
+@settings_options
+@click.option("--format", "form", type=click.Choice(["text", "json", "python"]), default="text")
+def plan(model: Path, form: str, **given: Any) -> int:
+    """Print only the recommended settings of a model."""
+    from auditor.plan.emit import emit_plan
+
+    call = Invocation.of(given)
+    audited = call.audit_all((model,))
+    for result in audited.results:
+        click.echo(emit_plan(result.plan, form))
+    return audited.exit_code("never")
+
+
+@cli.command("rules")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def rules_command(form: str) -> int:
+    """List the rules."""
+    from auditor.catalogue import rules_json, rules_text
+
+    click.echo(rules_json() if form == "json" else rules_text())
+    return EXIT_CLEAN
+
+
+@cli.command()
+@click.argument("code")
+def explain(code: str) -> int:
+    """Print one rule's page."""
+    from auditor.catalogue import rule_page
+    from auditor.registry import rule_by_code
+
+    click.echo(rule_page(rule_by_code(code)))
+    return EXIT_CLEAN
+
+
+@cli.command()
+def doctor() -> int:
+    """Say which backends, versions and extras are here, and what is missing."""
+    from auditor.doctor import examine
+
+    click.echo("\n".join(examine()))
+    return EXIT_CLEAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """What became of the models named: results, and how many could not be audited."""
+
+    results: tuple[AuditResult, ...]
+    failed: int
+
+    def exit_code(self, fail_on: str) -> int:
+        """The exit code of the contract: 3 wins over 1."""
+        if self.failed:
+            return EXIT_UNAUDITED
+        if fail_on != "never" and any(r.at_least(Severity(fail_on)) for r in self.results):
+            return EXIT_FINDINGS
+        return EXIT_CLEAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One call of a command: the settings in force, where each came from, and how to talk."""
+
+    settings: Settings
+    origin: dict[str, str]
+    data: Path | None
+    unsafe: bool
+    verbose: int
+    color: str
+    progress: bool
+
+    @staticmethod
+    def of(given: dict[str, Any]) -> Invocation:
+        """Merge command line over configuration file over defaults."""
+        values: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        file = given["config"]
+        if file is None and not given["isolated"]:
+            file = nearest_config(Path.cwd())
+        if file is not None:
+            values, origin = read_config(file)
+        for item in fields(Settings):
+            value = given.get(item.name)
+            if value is None or value == ():
+                continue
+            values[item.name] = _codes(value) if item.name in _CODE_LISTS else value
+            origin[item.name] = "command line"
+        return Invocation(
+            settings=Settings(**values),
+            origin=origin,
+            data=given["data"],
+            unsafe=given["unsafe"],
+            verbose=given["verbose"],
+            color=given["color"],
+            progress=not given["no_progress"] and sys.stderr.isatty(),
+        )
+
+    def options(self) -> AuditOptions:
+        """The settings as the pipeline takes them."""
+        settings = self.settings
+        return AuditOptions(
+            probe=settings.probe,
+            backend=settings.backend,
+            probe_settings=ProbeSettings(
+                device=settings.device,
+                batch_size=settings.batch_size,
+                batches=settings.batches,
+                seed=settings.seed,
+                data=self.data,
+                loss=settings.loss,
+                optimizer=settings.optimizer,
+                learning_rate=settings.learning_rate,
+                unsafe=self.unsafe,
+                timeout_s=settings.timeout,
+                max_memory_mib=settings.max_memory,
+            ),
+            selection=Selection(
+                select=settings.select,
+                extend_select=settings.extend_select,
+                ignore=settings.ignore,
+                options=settings.options,
+                severities=settings.severities,
+            ),
+        )
+
+    def audit_all(self, models: tuple[Path, ...]) -> Audited:
+        """Audit each; a model that cannot be audited gets its line on standard error."""
+        from auditor.discovery import model_files
+
+        options = self.options()
+        results: list[AuditResult] = []
+        failed = 0
+        with self._progress() as progress:
+            for named in models:
+                try:
+                    files = model_files(named)
+                except UsageError:
+                    raise
+                except GebAuditError as error:
+                    failed += 1
+                    tell(error, self.verbose)
+                    continue
+                for file in files:
+                    try:
+                        results.append(audit_file(file, options, _naming(progress, file)))
+                    except UsageError:
+                        raise
+                    except GebAuditError as error:
+                        failed += 1
+                        tell(error, self.verbose)
+        return Audited(results=tuple(results), failed=failed)
+
+    @contextmanager
+    def _progress(self) -> Iterator[Progress]:
+        if not self.progress:
+            yield silent
+            return
+        from rich.console import Console
+        from rich.markup import escape
+
+        with Console(stderr=True).status("reading") as status:
+            yield lambda phase: status.update(escape(phase))
+
+
+_CODE_LISTS = ("select", "extend_select", "ignore")
+
+
+def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Codes given as `--select GEB1 --select GEB2` or `--select GEB1,GEB2`."""
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+def _naming(progress: Progress, file: Path) -> Progress:
+    return lambda phase: progress(f"{file.name}: {phase}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """The reports that were asked for: (format, file or None for standard output)."""
+
+    wanted: tuple[tuple[str, Path | None], ...]
+    default_html: bool
+    quiet: bool
+
+    @staticmethod
+    def of(settings: Settings, *, quiet: bool) -> Outputs:
+        """Parse `-o FORMAT[=FILE]`. Raises `UsageError` before any work is done."""
+        from auditor.registry import reporter
+
+        wanted: list[tuple[str, Path | None]] = []
+        for item in settings.output:
+            name, equals, file = item.partition("=")
+            reporter(name)
+            if equals and not file:
+                raise UsageError(f"-o {item}: the file's name is missing after the = sign")
+            if file and not Path(file).parent.is_dir():
+                raise UsageError(f"-o {item}: there is no folder {Path(file).parent}")
+            wanted.append((name, Path(file) if file else None))
+        return Outputs(
+            wanted=tuple(wanted) or (("text", None),),
+            default_html=settings.html and not wanted,
+            quiet=quiet,
+        )
+
+    def write(self, results: tuple[AuditResult, ...], call: Invocation) -> None:
+        """Write every report asked for."""
+        from auditor.registry import reporter
+        from auditor.report_file import write_whole
+
+        if not results:
+            return
+        for name, file in self.wanted:
+            if file is not None:
+                write_whole(file, reporter(name).render(results))
+            elif name == "text":
+                _print_text(results, call, quiet=self.quiet)
+            else:
+                click.echo(reporter(name).render(results))
+        if self.default_html:
+            for path, result in _default_names(results):
+                try:
+                    write_whole(path, reporter("html").render((result,)))
+                except UsageError as error:
+                    click.echo(f"no HTML report: {error}", err=True)
+                else:
+                    if not self.quiet:
+                        click.echo(f"Report: {path}")
+
+
+def _default_names(results: tuple[AuditResult, ...]) -> Iterator[tuple[Path, AuditResult]]:
+    """`model.geb.html` in the current folder; the suffix stays in where two models share a stem."""
+    paths = [Path(result.model.path) for result in results]
+    stems = [path.stem for path in paths]
+    taken: set[str] = set()
+    for path, result in zip(paths, results, strict=True):
+        name = path.stem if stems.count(path.stem) == 1 else path.name
+        number = 2
+        unique = name
+        while unique in taken:
+            unique, number = f"{name}-{number}", number + 1
+        taken.add(unique)
+        yield Path(f"{unique}.geb.html"), result
+
+
+def _print_text(results: tuple[AuditResult, ...], call: Invocation, *, quiet: bool) -> None:
+    from rich.console import Console
+
+    from auditor.registry import reporter
+
+    forced = {"always": True, "never": False}.get(call.color)
+    console = Console(force_terminal=forced, no_color=True if forced is False else None)
+    reporter("text").print(results, console, verbose=-1 if quiet else call.verbose)
+
+
+def tell(error: GebAuditError, verbose: int) -> None:
+    """One clear line on standard error; with -v what lies behind it."""
+    click.echo(f"geb-audit: {one_line(str(error))}", err=True)
+    if verbose and error.detail:
+        click.echo(error.detail, err=True)
+    if verbose > 1:
+        click.echo("".join(traceback.format_exception(error)), err=True)
+
+
+def one_line(text: str) -> str:
+    """Text from anywhere as one printable line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def main() -> None:
+    """Entry point of `geb-audit`."""
+    verbose = sum(arg in ("-v", "--verbose") or arg.startswith("-vv") for arg in sys.argv[1:])
+    try:
+        code = cli.main(standalone_mode=False)
+    except UsageError as error:
+        tell(error, verbose)
+        code = EXIT_USAGE
+    except GebAuditError as error:
+        tell(error, verbose)
+        code = EXIT_UNAUDITED
+    except click.ClickException as error:
+        click.echo(f"geb-audit: {one_line(error.format_message())}", err=True)
+        code = EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("geb-audit: interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = EXIT_UNAUDITED
+    except Exception as error:
+        summary = f"{type(error).__name__}: {error}"
+        click.echo(
+            f"geb-audit: internal error, please report it: {one_line(summary)} (-v shows more)",
+            err=True,
+        )
+        if verbose:
+            traceback.print_exc()
+        code = EXIT_UNAUDITED
+    sys.exit(code if isinstance(code, int) else EXIT_CLEAN)

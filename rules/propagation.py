@@ -1,0 +1,336 @@
+"""GEB5: propagation, as the probe measured it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
+from auditor.measurement import ProbeResult
+from auditor.rule import Context, Needs, Option, rule
+
+REGRESSION = "least squares of log ‖∂L/∂h‖ on depth, within stages of equal shape"
+ENDS = "median over the first eighth of the kernel layers over that of the last eighth"
+
+
+@rule(
+    "GEB501",
+    "exploding-gradient",
+    severity=Severity.ERROR,
+    needs=Needs.PROBE,
+    since="0.1",
+    options=(
+        Option(
+            name="ratio",
+            default=1e3,
+            meaning="least growth of the gradient's norm from output to input that is an error",
+        ),
+    ),
+)
+def exploding_gradient(context: Context) -> Iterator[Finding | Skipped]:
+    """The gradient grows from layer to layer on its way to the input.
+
+    ## What it does
+    Compares the norm of the loss's gradient at the first layers with that at the last ones, and
+    fits the growth a kernel-bearing layer. Fires when the gradient grows by `ratio` or more over
+    the depth of the model *and* the 95 % interval of the growth rate lies above 1.
+
+    ## Why is this bad
+    The first layers get steps that are orders of magnitude too large for them, or the last ones
+    steps too small to matter: no single learning rate fits both. In float32 the gradient soon
+    overflows and the loss becomes NaN. On plain networks trained on digits, a ratio beyond 10³
+    either way failed nearly always, while healthy networks stay within two decades of 1.
+
+    ## Evidence
+    Measured by the probe on sample batches: the ratio of gradient norms between both ends, the
+    growth rate with its 95 % interval. Both must agree, so that a change of resolution or one
+    odd layer does not look like an explosion.
+
+    ## Example
+    ```python
+    keras.Sequential(
+        [keras.Input((256,))]
+        + [
+            keras.layers.Dense(256, "relu", kernel_initializer=RandomNormal(stddev=0.2))
+            for _ in range(30)
+        ]
+        + [keras.layers.Dense(10, "softmax")]
+    )
+    ```
+
+    ## Use instead
+    ```python
+    keras.Sequential(
+        [keras.Input((256,))]
+        + [keras.layers.Dense(256, "relu", kernel_initializer="he_normal") for _ in range(30)]
+        + [keras.layers.Dense(10, "softmax")]
+    )
+    ```
+
+    ## Options
+    - `ratio`: least growth of the gradient's norm from output to input that is an error.
+
+    ## Known problems
+    A model with few kernel layers gives the regression few points, and the rule stays silent.
+    Deep networks with BatchNormalization before every ReLU grow by about 1.2 a layer at any
+    weight scale; at some 40 such layers without skips the ratio passes 10³, and they do train,
+    slowly.
+
+    ## References
+    - Pascanu, Mikolov, Bengio 2013, On the difficulty of training recurrent neural networks.
+    - Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017, Deep information propagation.
+    - Philipp, Song, Carbonell 2017, The exploding gradient problem demystified.
+    """
+    probe = context.probe
+    if probe.growth_rate is None or probe.growth_interval is None or probe.gradient_ratio is None:
+        yield context.skip(no_growth(probe))
+        return
+    total = probe.growth_rate**probe.depth
+    least = context.number("ratio")
+    if probe.gradient_ratio < least or total < least or probe.growth_interval[0] <= 1:
+        return
+    low, high = probe.growth_interval
+    yield context.finding(
+        f"The gradient's norm grows {factor(probe.gradient_ratio)} from the last layers to the "
+        f"first: by {probe.growth_rate:.3g} a layer (95 % interval {low:.3g} to {high:.3g}) over "
+        f"{probe.depth} layers.",
+        layers=worst_gradient(probe, largest=True),
+        evidence=growth_evidence(probe),
+        remedy=(
+            "Re-initialize the accused layers to their activation's scale (he_normal before "
+            "ReLU, glorot_uniform before tanh), or normalize between them; gradient clipping "
+            "keeps single steps bounded, but does not mend the ratio between layers."
+        ),
+    )
+
+
+@rule(
+    "GEB502",
+    "vanishing-gradient",
+    severity=Severity.ERROR,
+    needs=Needs.PROBE,
+    since="0.1",
+    options=(
+        Option(
+            name="error-ratio",
+            default=1e-4,
+            meaning="gradient norm at the first layers over that at the last: error at or below",
+        ),
+        Option(name="warning-ratio", default=1e-3, meaning="the same: warning at or below"),
+    ),
+)
+def vanishing_gradient(context: Context) -> Iterator[Finding | Skipped]:
+    """The gradient shrinks from layer to layer on its way to the input.
+
+    ## What it does
+    Compares the norm of the loss's gradient at the first layers with that at the last ones, and
+    fits the shrinkage a kernel-bearing layer. Fires when both say that the gradient shrinks by
+    the configured factor and the 95 % interval of the rate lies below 1.
+
+    ## Why is this bad
+    The first layers hardly move, so the model trains as if it had only its last few layers, on
+    features that are random. Optimizers that normalize each weight's step (Adam) help only until
+    the gradient falls below their epsilon.
+
+    ## Evidence
+    Measured by the probe on sample batches: the ratio of gradient norms between both ends, the
+    rate with its 95 % interval. An error at or below `error-ratio`, a warning at or below
+    `warning-ratio`.
+
+    ## Example
+    ```python
+    keras.Sequential(
+        [keras.Input((64,))]
+        + [keras.layers.Dense(64, "sigmoid") for _ in range(20)]
+        + [keras.layers.Dense(10, "softmax")]
+    )
+    ```
+
+    ## Use instead
+    ```python
+    keras.Sequential(
+        [keras.Input((64,))]
+        + [keras.layers.Dense(64, "relu", kernel_initializer="he_normal") for _ in range(20)]
+        + [keras.layers.Dense(10, "softmax")]
+    )
+    ```
+
+    ## Options
+    - `error-ratio`: ratio of gradient norms, first layers over last, at or below which it is an
+      error.
+    - `warning-ratio`: the same for a warning.
+
+    ## Known problems
+    A model with few kernel layers gives the regression few points, and the rule stays silent.
+    The probe sees the model as saved; a trained model near a minimum has small gradients
+    everywhere, which leaves their ratio alone.
+
+    ## References
+    - Bengio, Simard, Frasconi 1994, Learning long-term dependencies with gradient descent is
+      difficult.
+    - Glorot, Bengio 2010, Understanding the difficulty of training deep feedforward neural
+      networks.
+    - Schoenholz, Gilmer, Ganguli, Sohl-Dickstein 2017, Deep information propagation.
+    """
+    probe = context.probe
+    if probe.growth_rate is None or probe.growth_interval is None or probe.gradient_ratio is None:
+        yield context.skip(no_growth(probe))
+        return
+    # The milder of the two measures decides: both have to be that small.
+    ratio = max(probe.gradient_ratio, probe.growth_rate**probe.depth)
+    if ratio > context.number("warning-ratio") or probe.growth_interval[1] >= 1:
+        return
+    certain = ratio <= context.number("error-ratio")
+    low, high = probe.growth_interval
+    shrinkage = 1 / probe.gradient_ratio if probe.gradient_ratio else math.inf
+    yield context.finding(
+        f"The gradient's norm shrinks {factor(shrinkage)} from the last layers to the first: by "
+        f"{probe.growth_rate:.3g} a layer (95 % interval {low:.3g} to {high:.3g}) over "
+        f"{probe.depth} layers.",
+        layers=worst_gradient(probe, largest=False),
+        evidence=growth_evidence(probe),
+        remedy=(
+            "Use activations that do not saturate (ReLU, GELU) with he_normal, add skip "
+            "connections or normalization between the layers, or make the stack shallower."
+        ),
+        severity=Severity.ERROR if certain else Severity.WARNING,
+        confidence=Confidence.HIGH if certain else Confidence.MEDIUM,
+    )
+
+
+@rule(
+    "GEB503",
+    "non-finite",
+    severity=Severity.ERROR,
+    needs=Needs.PROBE,
+    since="0.1",
+)
+def non_finite(context: Context) -> Iterator[Finding | Skipped]:
+    """NaN or Inf arises in a forward or backward pass.
+
+    ## What it does
+    Names the first call, in the order of execution, whose output holds NaN or Inf, and the first
+    one on the way back whose gradient does.
+
+    ## Why is this bad
+    One NaN in the loss makes every weight NaN in the first step; nothing is learnt from then on.
+
+    ## Evidence
+    Seen by the probe on sample batches, call by call.
+
+    ## Example
+    ```python
+    outputs = keras.ops.log(keras.layers.Dense(1, "relu")(features))
+    ```
+
+    ## Use instead
+    ```python
+    outputs = keras.ops.log(keras.layers.Dense(1, "softplus")(features) + 1e-6)
+    ```
+
+    ## Options
+    None.
+
+    ## Known problems
+    With synthetic batches the values may be ones that real data never takes; `--data` settles
+    it. A NaN that arises only after some training is not seen.
+
+    ## References
+    - IEEE 754-2019, Standard for floating-point arithmetic.
+    - Keras API documentation, TerminateOnNaN callback.
+    """
+    probe = context.probe
+    forward, backward = probe.first_nonfinite_forward, probe.first_nonfinite_backward
+    if forward is not None:
+        yield context.finding(
+            f"The output of {forward} holds NaN or Inf in the forward pass; everything after it "
+            "is lost.",
+            layers=(forward,),
+            evidence=(nonfinite_evidence("first non-finite output", forward),),
+            remedy="Guard the operation (epsilon, softplus, clipping) or mend what feeds it.",
+            confidence=Confidence.HIGH if probe.data != "synthetic" else Confidence.MEDIUM,
+        )
+    elif backward is not None:
+        yield context.finding(
+            f"The gradient with respect to the output of {backward} holds NaN or Inf, while the "
+            "forward pass is finite.",
+            layers=(backward,),
+            evidence=(nonfinite_evidence("first non-finite gradient", backward),),
+            remedy=(
+                "Look at what follows this layer for a derivative that is infinite where its "
+                "value is not (sqrt or a norm at 0, log at 0), or for a gradient that overflows."
+            ),
+            confidence=Confidence.HIGH if probe.data != "synthetic" else Confidence.MEDIUM,
+        )
+    elif probe.loss_at_start is not None and not math.isfinite(probe.loss_at_start):
+        yield context.finding(
+            f"The loss ({probe.loss}) is not finite though every layer's output is.",
+            layers=tuple(dict.fromkeys(call_id for call_id, _ in context.graph.outputs)),
+            evidence=(
+                Evidence(name="loss at start", value=probe.loss_at_start, method="forward pass"),
+            ),
+            remedy="Check that the head's range fits the loss: log of 0 or of a negative value.",
+        )
+
+
+def no_growth(probe: ProbeResult) -> str:
+    """Why there is no growth rate to judge."""
+    if probe.growth_points < 3:
+        return (
+            f"only {probe.growth_points} kernel-bearing layer(s) with a gradient on the way to "
+            "the output: no growth rate can be fitted"
+        )
+    return "the growth rate could not be fitted: too few layers of one stage in sequence"
+
+
+def factor(value: float) -> str:
+    """A factor in words: "2.3-fold", "4e+10-fold"."""
+    return f"{value:.2g}-fold"
+
+
+def nonfinite_evidence(name: str, call_id: str) -> Evidence:
+    """Evidence naming the call where values stopped being finite."""
+    return Evidence(name=name, value=call_id, method="order of execution, first batch that shows it")
+
+
+def growth_evidence(probe: ProbeResult) -> tuple[Evidence, ...]:
+    """What both propagation rules rest on."""
+    rate = probe.growth_rate if probe.growth_rate is not None else math.nan
+    low, high = probe.growth_interval or (math.nan, math.nan)
+    rows = [
+        Evidence(
+            name="growth rate",
+            value=rate,
+            unit="factor a kernel layer, toward the input",
+            # A 95 % interval is about four standard errors wide.
+            stderr=(high - low) / 4,
+            method=f"{REGRESSION}, {probe.growth_points} layers",
+        ),
+        Evidence(
+            name="gradient ratio",
+            value=probe.gradient_ratio if probe.gradient_ratio is not None else math.nan,
+            unit="‖∂L/∂h‖ first layers / last layers",
+            method=ENDS,
+        ),
+    ]
+    if probe.gsc is not None:
+        rows.append(
+            Evidence(
+                name="gradient scale coefficient",
+                value=probe.gsc,
+                unit="gradient ratio × ‖h‖ first / last",
+                method="Philipp et al. 2017; what no rescaling of weights removes",
+            )
+        )
+    return tuple(rows)
+
+
+def worst_gradient(probe: ProbeResult, *, largest: bool) -> tuple[str, ...]:
+    """Up to five calls with the most extreme gradient norm."""
+    measured = [
+        (call.gradient_norm, call_id)
+        for call_id, call in probe.calls.items()
+        if call.gradient_norm is not None and call.weight_norm is not None
+    ]
+    measured.sort(key=lambda pair: pair[0], reverse=largest)
+    return tuple(call_id for _, call_id in measured[:5])

@@ -1,0 +1,190 @@
+"""GEB6: the training configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
+from auditor.rule import Context, Needs, Option, rule
+
+#: Learning rates above which hardly any published recipe goes, by optimizer. Rates of optimizers
+#: that normalize the step are lengths a weight moves; those of SGD depend on the loss's scale.
+USUAL_MAXIMUM = {
+    "sgd": 10.0,
+    "adam": 0.1,
+    "adamw": 0.1,
+    "nadam": 0.1,
+    "adamax": 0.1,
+    "lamb": 0.1,
+    "lion": 0.03,
+    "rmsprop": 0.1,
+    "adagrad": 2.0,
+    "adadelta": 20.0,
+}
+
+
+@rule(
+    "GEB601",
+    "learning-rate-too-high",
+    severity=Severity.WARNING,
+    since="0.1",
+    needs=Needs.COMPILED,
+    options=(
+        Option(
+            name="error-growth",
+            default=1e3,
+            meaning="growth of the loss within the trial steps that is an error",
+        ),
+        Option(name="warning-growth", default=10.0, meaning="the same for a warning"),
+    ),
+)
+def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
+    """The declared learning rate makes the loss jump within the first steps.
+
+    ## What it does
+    With a probe: looks at the loss of one and the same batch over a few steps of the declared
+    optimizer at its declared rate, on a copy of the weights. An error when the loss stops being
+    finite or grows by `error-growth`; a warning when it ends at `warning-growth` times its start.
+    Without a probe: a warning of low confidence when the rate is above what any published recipe
+    for that optimizer uses.
+
+    ## Why is this bad
+    Steps that overshoot raise the loss of the very batch they were taken on. What follows is
+    divergence, or units that a huge step has switched off for good.
+
+    ## Evidence
+    The losses before each trial step, and the largest rate at which a quadratic model of the loss
+    along the optimizer's own step still goes down (2 × slope / curvature).
+
+    ## Example
+    ```python
+    model.compile(keras.optimizers.SGD(50.0), "sparse_categorical_crossentropy")
+    ```
+
+    ## Use instead
+    ```python
+    model.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+    ```
+
+    ## Options
+    - `error-growth`: growth of the loss within the trial steps that is an error.
+    - `warning-growth`: the same for a warning.
+
+    ## Known problems
+    A few steps show a rate that is too high at the start of training, not one that fails later;
+    a schedule with warm-up starts low and passes. A rise that the next steps undo is not accused.
+
+    ## References
+    - Smith 2017, Cyclical learning rates for training neural networks.
+    - Cohen, Kaur, Li, Kolter, Talwalkar 2021, Gradient descent on neural networks typically occurs
+      at the edge of stability.
+    """
+    settings = context.graph.compile
+    optimizer = settings.optimizer if settings is not None else None
+    if optimizer is None or optimizer.learning_rate is None:
+        yield context.skip("the saved optimizer has no readable learning rate")
+        return
+    rate = optimizer.learning_rate
+    probe = context.optional_probe
+    if probe is None or not probe.trial_losses:
+        usual = USUAL_MAXIMUM.get(optimizer.name)
+        if usual is None or rate <= usual:
+            return
+        yield context.finding(
+            f"A learning rate of {rate:g} is above what published recipes for {optimizer.name} "
+            f"use (at most about {usual:g}).",
+            evidence=(Evidence(name="learning rate", value=rate, method="compile settings"),),
+            remedy="Lower the rate, or probe the model: a few trial steps tell more.",
+            confidence=Confidence.LOW,
+        )
+        return
+    first, last = probe.trial_losses[0], probe.trial_losses[-1]
+    if not math.isfinite(first):
+        yield context.skip("the loss is not finite before any step: see GEB503")
+        return
+    finite = all(math.isfinite(loss) for loss in probe.trial_losses)
+    # A loss that starts near zero would make any rise look infinite.
+    scale = max(abs(first), 0.1 * abs(probe.loss_expected or 0.0), 1e-6)
+    growth = max((abs(loss) for loss in probe.trial_losses), default=0) / scale
+    severe = not finite or growth >= context.number("error-growth")
+    if not severe and abs(last) / scale < context.number("warning-growth"):
+        return
+    evidence = [
+        Evidence(name="learning rate", value=rate, method="compile settings"),
+        *(
+            Evidence(
+                name=f"loss before step {index + 1}",
+                value=loss,
+                method=f"{optimizer.name} at the declared rate, one batch, copied weights",
+            )
+            for index, loss in enumerate(probe.trial_losses)
+        ),
+    ]
+    if probe.step_slope is not None and (probe.step_curvature or 0) > 0:
+        evidence.append(
+            Evidence(
+                name="largest rate a quadratic model allows",
+                value=2 * abs(probe.step_slope) / (probe.step_curvature or math.nan),
+                method="2 × slope / curvature along the optimizer's first step",
+            )
+        )
+    outcome = (
+        "is no longer finite"
+        if not finite
+        else f"rises {growth:.2g}-fold, from {first:.3g} to {max(probe.trial_losses):.3g},"
+    )
+    yield context.finding(
+        f"At the declared learning rate of {rate:g} the loss {outcome} within "
+        f"{len(probe.trial_losses) - 1} steps of {optimizer.name} on one batch.",
+        evidence=tuple(evidence),
+        remedy="Take the learning rate the plan recommends; see its interval.",
+        severity=Severity.ERROR if severe else Severity.WARNING,
+        confidence=Confidence.HIGH if severe else Confidence.MEDIUM,
+    )
+
+
+@rule("GEB607", "not-compiled", severity=Severity.INFO, since="0.1")
+def not_compiled(context: Context) -> Iterator[Finding | Skipped]:
+    """The model was saved without its training configuration.
+
+    ## What it does
+    Says so when a Keras model holds neither optimizer nor loss.
+
+    ## Why is this bad
+    It is not: models are often saved for inference. But then nothing can be said of its loss and
+    learning rate, and the probe has to assume both.
+
+    ## Evidence
+    The file holds no compile settings.
+
+    ## Example
+    ```python
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.save("model.keras")
+    ```
+
+    ## Use instead
+    ```python
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.compile("adam", "mean_squared_error")
+    model.save("model.keras")
+    ```
+
+    ## Options
+    None.
+
+    ## Known problems
+    ONNX files never hold a training configuration; they are not accused of it.
+
+    ## References
+    - Keras API documentation, Model training APIs: compile.
+    """
+    if context.graph.compile is None and context.graph.format != "onnx":
+        yield context.finding(
+            "The model was saved uncompiled: loss, optimizer and learning rate are unknown.",
+            remedy=(
+                "Compile it before saving, or name them: "
+                "--loss, --optimizer and --learning-rate."
+            ),
+        )
