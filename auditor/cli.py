@@ -6,14 +6,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from auditor.config import FAIL_ON, Settings, nearest_config, read_config
+from auditor.discovery import model_files
 from auditor.errors import GebAuditError, UsageError
 from auditor.finding import Severity
 from auditor.judgement import Selection
@@ -21,6 +23,8 @@ from auditor.pipeline import AuditOptions, Progress, audit_file, silent
 from auditor.probe.availability import BACKENDS
 from auditor.probe.settings import ProbeSettings
 from auditor.result import AuditResult
+
+T = TypeVar("T")
 
 EXIT_CLEAN, EXIT_FINDINGS, EXIT_USAGE, EXIT_UNAUDITED = 0, 1, 2, 3
 
@@ -79,10 +83,18 @@ _SETTINGS_OPTIONS = (
     click.option("--select", **_CODES, help="Rules to run, by code or prefix: GEB5. Repeatable."),
     click.option("--ignore", **_CODES, help="Rules not to run."),
     click.option("--extend-select", **_CODES, help="Rules to run besides those selected."),
-    click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Of the "
-                 "probe, in seconds. Default: 300."),
-    click.option("--max-memory", type=click.IntRange(1), metavar="MIB", help="Of the probe, in "
-                 "MiB. Default: 8192."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(0, min_open=True),
+        metavar="S",
+        help="Of the probe, in seconds. Default: 300.",
+    ),
+    click.option(
+        "--max-memory",
+        type=click.IntRange(1),
+        metavar="MIB",
+        help="Of the probe, in MiB. Default: 8192.",
+    ),
     click.option("--unsafe", is_flag=True, help="Let code in the model file run in the probe."),
     click.option("--config", type=_PATH, metavar="FILE", help="A configuration file to read."),
     click.option("--isolated", is_flag=True, help="Read no configuration file."),
@@ -254,30 +266,33 @@ class Invocation:
 
     def audit_all(self, models: tuple[Path, ...]) -> Audited:
         """Audit each; a model that cannot be audited gets its line on standard error."""
-        from auditor.discovery import model_files
-
         options = self.options()
         results: list[AuditResult] = []
         failed = 0
         with self._progress() as progress:
             for named in models:
-                try:
-                    files = model_files(named)
-                except UsageError:
-                    raise
-                except GebAuditError as error:
-                    failed += 1
-                    tell(error, self.verbose)
-                    continue
-                for file in files:
-                    try:
-                        results.append(audit_file(file, options, _naming(progress, file)))
-                    except UsageError:
-                        raise
-                    except GebAuditError as error:
-                        failed += 1
-                        tell(error, self.verbose)
+                files = self._attempt(named, partial(model_files, named))
+                failed += files is None
+                for file in files or ():
+                    audit_one = partial(audit_file, file, options, _naming(progress, file))
+                    result = self._attempt(file, audit_one)
+                    failed += result is None
+                    if result is not None:
+                        results.append(result)
         return Audited(results=tuple(results), failed=failed)
+
+    def _attempt(self, path: Path, action: Callable[[], T]) -> T | None:
+        """What `action` gives; None, and a line on standard error, if the model has to be left."""
+        try:
+            return action()
+        except UsageError:
+            raise
+        except GebAuditError as error:
+            tell(error, self.verbose)
+        except Exception as error:
+            # A bug of ours in one model must not cost the user the others' results.
+            tell(internal(error, f"{path}: "), self.verbose)
+        return None
 
     @contextmanager
     def _progress(self) -> Iterator[Progress]:
@@ -390,6 +405,14 @@ def tell(error: GebAuditError, verbose: int) -> None:
         click.echo("".join(traceback.format_exception(error)), err=True)
 
 
+def internal(error: Exception, where: str = "") -> GebAuditError:
+    """A bug of ours as an error that a user can read, with the traceback as its detail."""
+    return GebAuditError(
+        f"{where}internal error, please report it: {type(error).__name__}: {error}",
+        detail="".join(traceback.format_exception(error)),
+    )
+
+
 def one_line(text: str) -> str:
     """Text from anywhere as one printable line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -416,12 +439,6 @@ def main() -> None:
         sys.stderr.close()
         code = EXIT_UNAUDITED
     except Exception as error:
-        summary = f"{type(error).__name__}: {error}"
-        click.echo(
-            f"geb-audit: internal error, please report it: {one_line(summary)} (-v shows more)",
-            err=True,
-        )
-        if verbose:
-            traceback.print_exc()
+        tell(internal(error), verbose)
         code = EXIT_UNAUDITED
     sys.exit(code if isinstance(code, int) else EXIT_CLEAN)

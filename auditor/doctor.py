@@ -20,8 +20,7 @@ def examine() -> list[str]:
         f"geb-audit   {version('geb-audit')}",
         f"python      {platform.python_version()} ({sys.executable})",
     ]
-    for name in PACKAGES:
-        lines.append(f"{name:<11} {installed(name) or 'not installed'}")
+    lines += [f"{name:<11} {installed(name) or 'not installed'}" for name in PACKAGES]
     import h5py
 
     lines.append(f"hdf5        {h5py.version.hdf5_version}")

@@ -33,7 +33,9 @@ class UnsafeModel(UnreadableModel):
     `findings` are the GEB9 findings that say why.
     """
 
-    def __init__(self, message: str, *, findings: tuple[Finding, ...] = (), detail: str = "") -> None:
+    def __init__(
+        self, message: str, *, findings: tuple[Finding, ...] = (), detail: str = ""
+    ) -> None:
         super().__init__(message, detail=detail)
         self.findings = findings
 

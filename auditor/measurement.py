@@ -1,4 +1,4 @@
-"""What a probe measured: plain frozen values, written by `auditor.probe`, read by rules and plan."""
+"""What a probe measured: frozen values, written by `auditor.probe`, read by rules and plan."""
 
 from __future__ import annotations
 

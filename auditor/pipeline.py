@@ -108,14 +108,12 @@ def audit(
         return audit_live(model, options)
 
 
-def audit_file(
-    path: Path, options: AuditOptions, progress: Progress = silent
-) -> AuditResult:
+def audit_file(path: Path, options: AuditOptions, progress: Progress = silent) -> AuditResult:
     """Audit one model file. Errors as `audit`."""
     progress("reading")
     file = read_model(path, options.limits)
 
-    def prober(graph: LayerGraph, progress: Progress) -> ProbeResult:
+    def prober(_: LayerGraph, progress: Progress) -> ProbeResult:
         from auditor.probe.worker import probe_file
 
         backend = choose_backend(options.backend)
@@ -143,7 +141,9 @@ def audit_live(model: Any, options: AuditOptions, progress: Progress = silent) -
     if onnx is not None and isinstance(model, onnx.ModelProto):
         from auditor.formats.onnx_file import read_onnx_proto
 
-        return _audit(read_onnx_proto(model, options.limits), "<ModelProto>", options, None, progress)
+        return _audit(
+            read_onnx_proto(model, options.limits), "<ModelProto>", options, None, progress
+        )
     raise UsageError(
         f"cannot audit a {type(model).__module__}.{type(model).__qualname__}: "
         "give a path, a keras.Model or an onnx.ModelProto"

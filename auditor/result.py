@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditor.errors import GebAuditError
@@ -60,7 +60,7 @@ class AuditResult:
     forecast: Forecast | None = None
     probe: ProbeResult | None = None
     probe_skipped: str = ""
-    plan: Plan = Plan()
+    plan: Plan = field(default_factory=Plan)
 
     @property
     def risk(self) -> None:

@@ -24,9 +24,7 @@ def block(x: KerasTensor, filters: int, stride: int) -> KerasTensor:
         kernel_initializer="he_normal",
     )(x)
     x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.Conv2D(
-        filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal"
-    )(x)
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
     x = layers.BatchNormalization()(x)
     return layers.ReLU()(layers.Add()([x, shortcut]))
 

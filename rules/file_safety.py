@@ -139,7 +139,9 @@ def hazards(context: Context, remedy: str) -> Iterator[Finding]:
         sure = hazard.severity is Severity.ERROR
         yield context.finding(
             f"{hazard.place}: {hazard.what}{known}",
-            evidence=(Evidence(name="place", value=hazard.place, method="static walk of the file"),),
+            evidence=(
+                Evidence(name="place", value=hazard.place, method="static walk of the file"),
+            ),
             remedy=remedy,
             severity=hazard.severity,
             confidence=Confidence.HIGH if sure else Confidence.MEDIUM,

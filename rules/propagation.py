@@ -290,7 +290,9 @@ def factor(value: float) -> str:
 
 def nonfinite_evidence(name: str, call_id: str) -> Evidence:
     """Evidence naming the call where values stopped being finite."""
-    return Evidence(name=name, value=call_id, method="order of execution, first batch that shows it")
+    return Evidence(
+        name=name, value=call_id, method="order of execution, first batch that shows it"
+    )
 
 
 def growth_evidence(probe: ProbeResult) -> tuple[Evidence, ...]:

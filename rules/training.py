@@ -184,7 +184,6 @@ def not_compiled(context: Context) -> Iterator[Finding | Skipped]:
         yield context.finding(
             "The model was saved uncompiled: loss, optimizer and learning rate are unknown.",
             remedy=(
-                "Compile it before saving, or name them: "
-                "--loss, --optimizer and --learning-rate."
+                "Compile it before saving, or name them: --loss, --optimizer and --learning-rate."
             ),
         )

@@ -24,7 +24,11 @@ class OptimizerSettings:
     def number(self, key: str) -> float | None:
         """A numeric setting such as `clipnorm` or `weight_decay`; None when unset."""
         value = self.config.get(key)
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return (
+            float(value)
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            else None
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class LossSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CompileSettings:
-    """The arguments of `compile`, as saved. `origin` is "file" or "option" (from the command line)."""
+    """The arguments of `compile`, as saved. `origin` is "file" or "option" (asked for by a user)."""
 
     optimizer: OptimizerSettings | None = None
     losses: tuple[LossSettings, ...] = ()

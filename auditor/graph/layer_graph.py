@@ -77,7 +77,9 @@ class LayerCall:
     @property
     def trainable_parameters(self) -> int:
         """Values in weights that training changes."""
-        return sum(weight.size for weight in self.weights if weight.trainable) if self.trainable else 0
+        return (
+            sum(weight.size for weight in self.weights if weight.trainable) if self.trainable else 0
+        )
 
     @property
     def in_shape(self) -> Shape | None:
@@ -163,12 +165,16 @@ class LayerGraph:
         targets: dict[str, set[str]] = {}
         for edge in self.edges:
             targets.setdefault(edge.source, set()).add(edge.target)
-        return {source: tuple(sorted(ids, key=order.__getitem__)) for source, ids in targets.items()}
+        return {
+            source: tuple(sorted(ids, key=order.__getitem__)) for source, ids in targets.items()
+        }
 
     @property
     def output_calls(self) -> tuple[LayerCall, ...]:
         """The calls that give the model's outputs, each once, in order."""
-        return tuple(self.by_id[call_id] for call_id in dict.fromkeys(id_ for id_, _ in self.outputs))
+        return tuple(
+            self.by_id[call_id] for call_id in dict.fromkeys(id_ for id_, _ in self.outputs)
+        )
 
     def layers(self) -> Iterator[LayerCall]:
         """One call for each layer (the first), so that shared weights count once."""

@@ -128,9 +128,7 @@ NORMALIZATION_OPS = frozenset(
         Op.INSTANCE_NORM,
     }
 )
-POOLING_OPS = frozenset(
-    {Op.MAX_POOL, Op.AVERAGE_POOL, Op.GLOBAL_MAX_POOL, Op.GLOBAL_AVERAGE_POOL}
-)
+POOLING_OPS = frozenset({Op.MAX_POOL, Op.AVERAGE_POOL, Op.GLOBAL_MAX_POOL, Op.GLOBAL_AVERAGE_POOL})
 #: Every output element is an input element (or padding): values pass through unchanged.
 SHAPE_OPS = frozenset(
     {

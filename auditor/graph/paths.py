@@ -11,7 +11,7 @@ from auditor.graph.operators import KERNEL_OPS, Op
 
 
 def kernel_depth(graph: LayerGraph) -> Mapping[str, int]:
-    """For every call: kernel-bearing calls on the longest path that ends with it, itself included."""
+    """For every call: kernel-bearing calls on the longest path that ends with it, itself too."""
     depth: dict[str, int] = {}
     for call in graph.calls:
         before = max((depth[source.id] for source in graph.predecessors(call.id)), default=0)
@@ -36,9 +36,7 @@ def reaching_outputs(graph: LayerGraph) -> frozenset[str]:
 
 
 def plain_chains(graph: LayerGraph) -> tuple[tuple[LayerCall, ...], ...]:
-    """Maximal runs of calls in which each has the next as its only successor and itself as the
-    next one's only predecessor; runs of one call are left out.
-    """
+    """Maximal runs in which each call feeds the next one and nothing else does; of two or more."""
     chains: list[tuple[LayerCall, ...]] = []
     placed: set[str] = set()
     for call in graph.calls:

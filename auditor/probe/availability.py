@@ -26,7 +26,8 @@ def choose_backend(asked: str | None) -> str | None:
     installed = available_backends()
     if asked is not None:
         if asked not in BACKENDS:
-            raise UsageError(f"no probe backend is called {asked!r}; there is {', '.join(BACKENDS)}")
+            known = ", ".join(BACKENDS)
+            raise UsageError(f"no probe backend is called {asked!r}; there is {known}")
         if asked not in installed:
             raise UsageError(f"backend {asked} is not installed; get it with {install_hint(asked)}")
         return asked
