@@ -143,12 +143,15 @@ def audit(models: tuple[Path, ...], quiet: bool, show_settings: bool, **given: A
 @click.option("--format", "form", type=click.Choice(["text", "json", "python"]), default="text")
 def plan(model: Path, form: str, **given: Any) -> int:
     """Print only the recommended settings of a model."""
-    from auditor.plan.emit import emit_plan
+    from auditor.plan.emit import as_json, as_python, as_text
 
     call = Invocation.of(given)
     audited = call.audit_all((model,))
     for result in audited.results:
-        click.echo(emit_plan(result.plan, form))
+        if form == "python":
+            click.echo(as_python(result.plan, result.graph))
+        else:
+            click.echo(as_json(result.plan) if form == "json" else as_text(result.plan))
     return audited.exit_code("never")
 
 

@@ -23,15 +23,21 @@ class CallMeasurement:
     """One layer call, measured. A field is None where the measure does not apply to the call.
 
     All are medians over batches unless said otherwise; gradients are of the mean loss of a batch,
-    scaled back to one sample (times the batch size), so that they do not depend on it.
+    scaled back to one sample (times the batch size), so that they do not depend on it. Where the
+    values are not finite, so are the measures of them.
 
     mean, rms, max_abs: of the call's output, all samples and units.
     zero_share: share of exact zeros in the output.
     dead_share: share of units (last axis, or channels) zero over all samples of all batches; only
-        for calls that end in an activation with a flat zero side (relu and kin).
-    saturated_share: share of output values beyond 95 % of the activation's range; only for
-        bounded activations.
-    gradient_norm: median over samples of ‖∂L/∂h‖₂, h the call's output of one sample.
+        for calls that end in an activation with a flat zero side (relu and kin). The samples are
+        few: `ProbeResult.batch_size` times `batches`.
+    saturated_share: share of output values in the outer 5 % of the activation's half range
+        (|h| > 0.95 for tanh, |2h − 1| > 0.95 for sigmoid); only for bounded activations, softmax
+        left out.
+    gradient_norm: median over samples of ‖∂L/∂h‖₂, h the call's output of one sample; over those
+        samples that have a gradient anywhere. Of a softmax or sigmoid head that Keras computes
+        the loss of from its logits: with respect to these. None where the loss does not depend
+        on the call, or its output has no batch axis.
     gradient_rms: the same divided by √(values in h).
     weight_norm, weight_gradient_norm: ‖w‖₂ and ‖∂L/∂w‖₂ of the batch loss, over all trainable
         weights of the call's layer.
@@ -65,14 +71,17 @@ class ProbeResult:
     depth: number of kernel-bearing layers on the longest path from input to output.
     growth_rate: factor on ‖∂L/∂h‖ a kernel-bearing layer, toward the input (> 1 grows, explodes;
         < 1 shrinks, vanishes), by regression of log ‖∂L/∂h‖ on depth, within stages of equal
-        shape; growth_interval its 95 % interval, growth_points the calls that entered.
+        shape; growth_interval its 95 % interval, growth_points the calls that entered: those
+        whose gradient is finite and not zero, a head that ends in an activation left out.
+        Without a graph (a subclassed model) depth is the order of execution.
     gradient_ratio: ‖∂L/∂h_first‖ / ‖∂L/∂h_last‖: medians over the first and last eighth of the
         calls that entered the regression.
     forward_ratio: rms h_last / rms h_first over the same calls.
     gsc: gradient scale coefficient over the same ends: gradient_ratio × ‖h_first‖/‖h_last‖.
     gradient_norm: global norm of all weight gradients, over batches.
-    trial_losses: loss of one and the same batch before each of the first steps of the declared
-        optimizer at its declared learning rate, on a copy of the weights; empty if uncompiled.
+    trial_losses: loss of one and the same batch, penalties included, before each of the first
+        steps of the declared optimizer at its declared learning rate, on a copy of the weights;
+        it ends with the first that is not finite; empty if uncompiled.
     step_slope, step_curvature: dᵀ∇L and dᵀ∇²L d on one batch, d the declared optimizer's first
         update divided by its learning rate: a quadratic model of the loss along the step.
     first_nonfinite_forward, first_nonfinite_backward: id of the first call, in the order of

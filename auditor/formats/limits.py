@@ -9,8 +9,11 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of the readers, with their defaults.
 
-    json_bytes: size of a configuration; json_depth: its nesting; members: files in an archive;
-    calls: layer calls in a model; nesting: models within models.
+    json_bytes: size of a configuration; json_depth: its nesting; members: files in an archive, and
+    groups in an HDF5 file; calls: layer calls in a model; nesting: models within models;
+    inflated_bytes: size of a compressed archive member, which has to be inflated in memory (what
+    Keras writes is stored, and is read in place at any size); expansion: inflated over compressed
+    bytes from which a member is a bomb (deflate reaches 1032, real models stay near 1).
     """
 
     json_bytes: int = 64 * 2**20
@@ -18,6 +21,8 @@ class Limits:
     members: int = 100_000
     calls: int = 200_000
     nesting: int = 32
+    inflated_bytes: int = 2 * 2**30
+    expansion: int = 100
 
 
 DEFAULT_LIMITS = Limits()

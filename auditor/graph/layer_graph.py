@@ -11,6 +11,7 @@ import networkx as nx
 
 from auditor.graph.compile_settings import CompileSettings
 from auditor.graph.operators import TRAINING_ONLY_OPS, Op
+from auditor.graph.statistics import WeightStatistics, weight_statistics
 from auditor.graph.weight import Weight
 
 #: Dimensions with the batch first; None is unknown, a string is a named unknown (ONNX).
@@ -183,6 +184,19 @@ class LayerGraph:
             if call.layer not in seen:
                 seen.add(call.layer)
                 yield call
+
+    @cached_property
+    def weight_statistics(self) -> Mapping[tuple[str, int], WeightStatistics]:
+        """Statistics of every weight whose values can be read, by (layer, index of the weight).
+
+        All values are read when this is first asked for, one weight at a time, and only then.
+        """
+        statistics = {
+            (call.layer, index): weight_statistics(weight)
+            for call in self.layers()
+            for index, weight in enumerate(call.weights)
+        }
+        return {place: seen for place, seen in statistics.items() if seen is not None}
 
     @cached_property
     def parameters(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Setting:
 class Plan:
     """The recommended settings. A None field means: nothing to recommend, `notes` say why.
 
+    `loss` is recommended for a model saved uncompiled only; a saved loss is kept.
     `snippet` is Python that applies the plan to a Keras model called `model`.
     """
 
@@ -46,11 +48,43 @@ class Plan:
     initialization: tuple[Setting, ...] = ()
     accumulation: Setting | None = None
     precision: Setting | None = None
+    loss: Setting | None = None
     notes: tuple[str, ...] = ()
     snippet: str = ""
 
     def settings(self) -> tuple[Setting, ...]:
         """Every setting there is, in the order of the fields."""
         single = (self.learning_rate, self.optimizer, self.clip)
-        rest = (self.schedule, *self.initialization, self.accumulation, self.precision)
+        rest = (self.schedule, *self.initialization, self.accumulation, self.precision, self.loss)
         return tuple(s for s in (*single, *self.regularization, *rest) if s is not None)
+
+    def compile(self, model: Any, *, loss: Any = None, metrics: Any = None) -> None:
+        """Compile a live Keras model with the recommended optimizer, rate, clip and decay.
+
+        Loss and metrics stay those the model is compiled with, unless given. Weights are not
+        touched: `adjust_layers` does that.
+
+        Raises:
+            UsageError: the plan recommends no optimizer, or there is no loss to compile with.
+        """
+        from auditor.plan.apply import compile_with
+
+        compile_with(self, model, loss=loss, metrics=metrics)
+
+    def adjust_layers(self, model: Any) -> None:
+        """Redraw the weights and set the dropout rates that the plan accuses, in a live model.
+
+        What training put into the redrawn weights is lost. Call `compile` afterwards.
+
+        Raises:
+            UsageError: the model has no layer of a name in the plan.
+        """
+        from auditor.plan.apply import adjust_layers
+
+        adjust_layers(self, model)
+
+    def callbacks(self) -> list[Any]:
+        """The recommended dynamic adjustment, as Keras callbacks for `fit`."""
+        from auditor.plan.apply import callbacks
+
+        return callbacks(self)

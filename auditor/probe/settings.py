@@ -10,10 +10,10 @@ from pathlib import Path
 class ProbeSettings:
     """Settings of one probe.
 
+    `device` is auto, cpu or gpu. `batch_size` None chooses one by the size of the activations.
     `data` is an .npz file with arrays `x` and `y` (or `x_0`, `x_1`, …, or the names of inputs and
-    outputs); None draws synthetic batches. `batch_size` None chooses one that fits. `loss`,
-    `optimizer` and `learning_rate` stand in for a model that was saved uncompiled. `timeout_s` and
-    `max_memory_mib` bound the worker.
+    outputs); None draws synthetic batches. `loss`, `optimizer` and `learning_rate` stand in for a
+    model that was saved uncompiled. `timeout_s` and `max_memory_mib` bound the worker.
     """
 
     backend: str = "tensorflow"

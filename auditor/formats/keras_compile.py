@@ -1,0 +1,187 @@
+"""How a Keras model is compiled, from the configuration saved with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from auditor.formats.keras_initializer import snake_case
+from auditor.formats.untrusted import flag, mapping, number, text
+from auditor.graph.compile_settings import CompileSettings, LossSettings, OptimizerSettings
+
+#: Keras' default learning rates, for an optimizer that is saved by name only.
+LEARNING_RATES: Mapping[str, float] = {
+    "adadelta": 0.001,
+    "adafactor": 0.001,
+    "adagrad": 0.001,
+    "adam": 0.001,
+    "adamax": 0.001,
+    "adamw": 0.001,
+    "ftrl": 0.001,
+    "lamb": 0.001,
+    "lion": 0.001,
+    "muon": 0.001,
+    "nadam": 0.001,
+    "rmsprop": 0.001,
+    "schedulefreeadamw": 0.0025,
+    "sgd": 0.01,
+}
+#: What a schedule calls the rate it begins with.
+INITIAL_RATES = ("initial_learning_rate", "learning_rate", "warmup_target")
+
+LOSSES = frozenset(
+    {
+        "binary_crossentropy",
+        "binary_focal_crossentropy",
+        "categorical_crossentropy",
+        "categorical_focal_crossentropy",
+        "categorical_generalized_cross_entropy",
+        "categorical_hinge",
+        "circle",
+        "cosine_similarity",
+        "ctc",
+        "dice",
+        "hinge",
+        "huber",
+        "kl_divergence",
+        "log_cosh",
+        "mean_absolute_error",
+        "mean_absolute_percentage_error",
+        "mean_squared_error",
+        "mean_squared_logarithmic_error",
+        "poisson",
+        "sparse_categorical_crossentropy",
+        "squared_hinge",
+        "tversky",
+    }
+)
+_LOSS_ALIASES: Mapping[str, str] = {
+    "bce": "binary_crossentropy",
+    "cosine_proximity": "cosine_similarity",
+    "huber_loss": "huber",
+    "kl_divergence_loss": "kl_divergence",
+    "kld": "kl_divergence",
+    "kldivergence": "kl_divergence",
+    "kullback_leibler_divergence": "kl_divergence",
+    "log_cosh_loss": "log_cosh",
+    "logcosh": "log_cosh",
+    "mae": "mean_absolute_error",
+    "mape": "mean_absolute_percentage_error",
+    "mse": "mean_squared_error",
+    "msle": "mean_squared_logarithmic_error",
+}
+_METRIC_ALIASES: Mapping[str, str] = {**_LOSS_ALIASES, "acc": "accuracy", "ce": "crossentropy"}
+
+
+def compile_settings(config: object) -> CompileSettings | None:
+    """The settings in a `compile_config` (Keras 3) or `training_config` (HDF5 files).
+
+    None where the model was not compiled. What is malformed in it is left out: a model can be
+    audited without.
+    """
+    fields = mapping(config)
+    optimizer = optimizer_settings(fields.get("optimizer", fields.get("optimizer_config")))
+    losses = tuple(_losses(fields.get("loss"), None))
+    if optimizer is None and not losses:
+        return None
+    metrics = dict.fromkeys(
+        (*_metrics(fields.get("metrics")), *_metrics(fields.get("weighted_metrics")))
+    )
+    return CompileSettings(
+        optimizer=optimizer, losses=losses, metrics=tuple(metrics), raw=dict(fields)
+    )
+
+
+def optimizer_settings(value: object) -> OptimizerSettings | None:
+    """An optimizer given by name or as an object; None for neither."""
+    if isinstance(value, str):
+        name = _plain(value).lower().replace("_", "")
+        return OptimizerSettings(name=name, learning_rate=LEARNING_RATES.get(name))
+    fields = mapping(value)
+    config = mapping(fields.get("config"))
+    name = _plain(text(fields.get("class_name"))).lower()
+    if name == "lossscaleoptimizer":
+        return optimizer_settings(config.get("inner_optimizer", config.get("optimizer")))
+    if not name:
+        return None
+    rate: object = config.get("learning_rate", config.get("lr"))
+    if isinstance(rate, dict):
+        schedule = mapping(rate.get("config"))
+        initial = next((schedule[key] for key in INITIAL_RATES if key in schedule), None)
+        if initial is None and isinstance(schedule.get("values"), list):
+            initial = next(iter(schedule["values"]), None)
+        return OptimizerSettings(
+            name=name,
+            learning_rate=_shortest(number(initial)),
+            schedule=_plain(text(rate.get("class_name"))) or None,
+            schedule_config=dict(schedule),
+            config=dict(config),
+        )
+    return OptimizerSettings(name=name, learning_rate=_shortest(number(rate)), config=dict(config))
+
+
+def _shortest(rate: float | None) -> float | None:
+    """The number somebody wrote, of a rate kept in single precision: 0.001, not 0.0010000000475."""
+    if rate is None:
+        return None
+    with np.errstate(over="ignore"):
+        single = np.float32(rate)
+    return float(str(single)) if float(single) == rate else rate
+
+
+def _losses(value: object, output: str | None) -> Iterator[LossSettings]:
+    if isinstance(value, str):
+        yield _loss(value, {}, output)
+    elif isinstance(value, dict) and isinstance(value.get("class_name"), str):
+        config = value.get("config")
+        if value["class_name"] == "function":
+            yield _loss(text(config), {}, output)
+        else:
+            yield _loss(value["class_name"], mapping(config), output)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _losses(item, key if output is None else f"{output}/{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _losses(item, str(index) if len(value) > 1 else output)
+
+
+def _loss(name: str, config: Mapping[str, Any], output: str | None) -> LossSettings:
+    plain = _plain(name)
+    if plain == "LossFunctionWrapper":
+        inner = config.get("fn")
+        plain = text(mapping(inner).get("config")) or text(inner) or text(config.get("name"), plain)
+    canonical = snake_case(plain)
+    canonical = _LOSS_ALIASES.get(canonical, canonical)
+    known = canonical in LOSSES and (">" not in name)
+    return LossSettings(
+        name=canonical if known else name,
+        output=output,
+        from_logits=flag(config.get("from_logits"), False),
+        custom=not known,
+        config=dict(config),
+    )
+
+
+def _metrics(value: object) -> Iterator[str]:
+    """Names in any structure of metrics."""
+    if isinstance(value, str):
+        name = snake_case(_plain(value))
+        yield _METRIC_ALIASES.get(name, name)
+    elif isinstance(value, dict) and isinstance(value.get("class_name"), str):
+        config = value.get("config")
+        function = value["class_name"] in ("function", "MeanMetricWrapper")
+        inner = config if isinstance(config, str) else mapping(config).get("name")
+        yield from _metrics(inner if function and isinstance(inner, str) else value["class_name"])
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _metrics(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _metrics(item)
+
+
+def _plain(name: str) -> str:
+    return name.rsplit(">", 1)[-1].rsplit(".", 1)[-1]

@@ -1,0 +1,119 @@
+"""Reader of `.keras` files: a zip of config.json, metadata.json and model.weights.h5."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from auditor.errors import GebAuditError, UnreadableModel
+from auditor.formats.archive import Archive
+from auditor.formats.hdf5_tree import Hdf5Tree, damaged_as_unreadable
+from auditor.formats.json_document import parse_json
+from auditor.formats.keras_config import graph_from_config, keras_writer
+from auditor.formats.keras_model import LayerConfig
+from auditor.formats.keras_variables import (
+    VariableGroup,
+    assign_variables,
+    read_variables,
+    without_weights,
+)
+from auditor.formats.limits import Limits
+from auditor.formats.model_file import ModelFile
+from auditor.formats.safety import config_hazards
+from auditor.formats.stored_tensor import FileStamp, open_hdf5
+from auditor.formats.untrusted import mapping, summary
+from auditor.graph.weight import Weight
+
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+ASSETS = "assets/"
+
+
+def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
+    """Read a `.keras` archive without extracting it.
+
+    Raises `UnreadableModel`; `UnsafeModel` where the archive itself is hostile.
+    """
+    with told_with_path(path):
+        stamp = FileStamp.of(path)
+        with Archive(path, limits) as archive:
+            config, metadata, notes = _documents(archive, limits)
+            hazards = config_hazards(config, CONFIG)
+            if WEIGHTS not in archive.names:
+                notes = (*notes, f"the archive holds no {WEIGHTS}: values of weights are not known")
+
+            def weights(root: LayerConfig) -> Mapping[str, tuple[Weight, ...]]:
+                if WEIGHTS not in archive.names:
+                    return {}
+                found = assign_variables(root, _variables(archive, stamp, limits, named=False))
+                if not any(without_weights(root, found)):
+                    return found
+                # The noted names are read only where classes alone do not lead to the variables.
+                return assign_variables(root, _variables(archive, stamp, limits, named=True))
+
+            graph = graph_from_config(
+                config,
+                format="keras",
+                writer=keras_writer(metadata.get("keras_version")),
+                weights=weights,
+                notes=notes,
+                limits=limits,
+            )
+        return ModelFile(path=path, sha256=digest(path), graph=graph, hazards=hazards)
+
+
+def _documents(archive: Archive, limits: Limits) -> tuple[Any, Mapping[str, Any], tuple[str, ...]]:
+    names = archive.names
+    if CONFIG not in names:
+        held = ", ".join(summary(name) for name in names[:3]) or "nothing"
+        raise UnreadableModel(
+            f"a zip archive, but no Keras model: it holds no {CONFIG} (but {held}); "
+            'save the model with model.save("model.keras")'
+        )
+    config = parse_json(archive.read(CONFIG, limits.json_bytes), CONFIG, limits)
+    metadata: Mapping[str, Any] = {}
+    if METADATA in names:
+        document = archive.read(METADATA, limits.json_bytes)
+        metadata = mapping(parse_json(document, METADATA, limits))
+    unknown = [
+        name for name in names if name not in (CONFIG, METADATA, WEIGHTS) and not _expected(name)
+    ]
+    notes = (f"unknown members in the archive: {summary(', '.join(unknown))}",) if unknown else ()
+    return config, metadata, notes
+
+
+def _expected(name: str) -> bool:
+    return name.startswith((ASSETS, "model_")) or name in (
+        "model.weights.npz",
+        "model.weights.json",
+    )
+
+
+def _variables(archive: Archive, stamp: FileStamp, limits: Limits, *, named: bool) -> VariableGroup:
+    span = archive.span(WEIGHTS)
+    if span is None:
+        archive.check_inflated(WEIGHTS)
+    with damaged_as_unreadable(WEIGHTS), open_hdf5(stamp, WEIGHTS) as file:
+        tree = Hdf5Tree(file, stamp, limits, member=WEIGHTS, span=span)
+        return read_variables(tree, named=named)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def told_with_path(path: Path) -> Iterator[None]:
+    """Put the path before the line of an error on purpose; tell a vanished file as one."""
+    try:
+        yield
+    except GebAuditError as error:
+        if str(error).startswith(f"{path}:"):
+            raise
+        raise type(error)(f"{path}: {error}", detail=error.detail) from error
+    except OSError as error:
+        raise UnreadableModel(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,222 @@
+"""Batches to probe on: drawn to fit each input and loss, or taken from a user's file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from auditor.errors import ProbeFailed, UsageError
+from auditor.graph.layer_graph import InputSpec, LayerGraph, Shape
+from auditor.probe.data_file import DataFile, check_input
+from auditor.probe.domains import Domain, domain_of, lookup_of
+from auditor.probe.losses import LossChoice
+from auditor.probe.targets import draw_targets
+
+Array = np.ndarray[Any, Any]
+
+#: Sizes tried for axes the model leaves open: of sequences, and of images and volumes.
+SEQUENCE_SIZE = 16
+IMAGE_SIZES = {4: 64, 5: 16}
+#: Factors on them, one after the other, until the model takes the shape.
+SIZE_FACTORS = (1, 2, 4)
+#: Batch sizes to choose from, and the activations (values of all calls) one batch may have.
+BATCH_SIZES = (16, 8, 4, 2)
+ACTIVATION_BUDGET = 2**26
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Inputs in flattened order and targets in the order of the losses, `(batch, …)` each."""
+
+    x: tuple[Array, ...]
+    y: tuple[Array, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputPlan:
+    """One input: what it takes, and the concrete shape (without the batch) it is given."""
+
+    spec: InputSpec
+    shape: tuple[int, ...]
+    domain: Domain | None
+
+
+def candidate_shapes(specs: Sequence[InputSpec]) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """Concrete input shapes without the batch, to be tried in turn; one, if all are known."""
+    open_axes = any(size is None for spec in specs for size in _sample_shape(spec))
+    for factor in SIZE_FACTORS if open_axes else (1,):
+        yield tuple(_concrete(spec, factor) for spec in specs)
+
+
+def data_shapes(specs: Sequence[InputSpec], data: DataFile) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the data's inputs, checked against the model's. Raises `UsageError`."""
+    arrays = data.inputs([spec.name for spec in specs])
+    for spec, array in zip(specs, arrays, strict=True):
+        sizes = [size if isinstance(size, int) else None for size in _sample_shape(spec)]
+        check_input(data.path, spec.name, array, sizes, spec.dtype)
+    return tuple(array.shape[1:] for array in arrays)
+
+
+def plan_inputs(
+    graph: LayerGraph,
+    specs: Sequence[InputSpec],
+    shapes: Sequence[tuple[int, ...]],
+    data: DataFile | None,
+) -> tuple[InputPlan, ...]:
+    """What each input is given: a law to draw from, or none where there is data.
+
+    Raises:
+        ProbeFailed: nothing can be drawn for an input.
+        UsageError: the data would look up rows that an Embedding does not have.
+    """
+    if data is not None:
+        _check_lookups(graph, specs, data)
+    return tuple(
+        InputPlan(spec=spec, shape=shape, domain=domain_of(graph, spec) if data is None else None)
+        for spec, shape in zip(specs, shapes, strict=True)
+    )
+
+
+def choose_batch_size(
+    asked: int | None, graph: LayerGraph, inputs: Sequence[InputPlan], samples: int | None
+) -> tuple[int, str]:
+    """Samples a batch: as the model fixes it, as asked, or the most that the budget allows.
+
+    The second value says in words why it is not what was asked for, or the largest; empty if it is.
+
+    The estimate counts the values of all calls' outputs; axes of unknown size count as the
+    input's longest. Training keeps most of them until the backward pass has used them.
+    """
+    fixed = {plan.spec.shape[0] for plan in inputs if plan.spec.shape and plan.spec.shape[0]}
+    if fixed:
+        size = int(next(iter(fixed)))
+        return size, "" if size == asked else f"batches of {size} samples: the model takes no other"
+    reason = ""
+    if asked is None:
+        longest = max((size for plan in inputs for size in plan.shape[:-1]), default=1)
+        values = sum(_values(shape, longest) for call in graph.calls for shape in call.out_shapes)
+        fitting = (size for size in BATCH_SIZES if size * values <= ACTIVATION_BUDGET)
+        asked = next(fitting, BATCH_SIZES[-1])
+        if asked != BATCH_SIZES[0]:
+            mib = ACTIVATION_BUDGET * 4 // 2**20
+            reason = f"batches of {asked} samples, to keep activations near {mib} MiB"
+    if samples is not None and samples < asked:
+        return samples, f"batches of {samples} samples: the data holds no more"
+    return asked, reason
+
+
+def draw_inputs(
+    inputs: Sequence[InputPlan], *, batch_size: int, count: int, seed: int
+) -> tuple[tuple[Array, ...], ...]:
+    """Synthetic inputs of `count` batches, in flattened order; the same for the same seed."""
+    rng = np.random.default_rng([seed, 0x78])
+    return tuple(tuple(_draw(plan, batch_size, rng) for plan in inputs) for _ in range(count))
+
+
+def synthetic_batches(
+    x: Sequence[tuple[Array, ...]], losses: LossChoice, *, seed: int
+) -> tuple[Batch, ...]:
+    """These inputs with targets drawn to fit the losses."""
+    rng = np.random.default_rng([seed, 0x79])
+    return tuple(
+        Batch(x=inputs, y=tuple(draw_targets(head, rng, len(inputs[0])) for head in losses.heads))
+        for inputs in x
+    )
+
+
+def data_inputs(
+    data: DataFile, inputs: Sequence[InputPlan], rows: Sequence[Array]
+) -> tuple[tuple[Array, ...], ...]:
+    """The inputs of the samples numbered in `rows`, a batch for each of them."""
+    arrays = data.inputs([plan.spec.name for plan in inputs])
+    return tuple(
+        tuple(
+            _cast(array[chosen], plan.spec.dtype)
+            for plan, array in zip(inputs, arrays, strict=True)
+        )
+        for chosen in rows
+    )
+
+
+def data_batches(
+    data: DataFile, x: Sequence[tuple[Array, ...]], losses: LossChoice, rows: Sequence[Array]
+) -> tuple[Batch, ...] | None:
+    """These inputs with the targets of the same samples; None if the data has no targets."""
+    targets = data.targets([head.output.name for head in losses.heads])
+    if targets is None:
+        return None
+    return tuple(
+        Batch(x=inputs, y=tuple(_numeric(data, array[chosen]) for array in targets))
+        for inputs, chosen in zip(x, rows, strict=True)
+    )
+
+
+def sample_rows(samples: int, *, batch_size: int, count: int, seed: int) -> tuple[Array, ...]:
+    """Numbers of the samples in each batch: a random order, begun again when it is used up."""
+    order = np.random.default_rng([seed, 0x72]).permutation(samples)
+    return tuple(np.resize(order, (count, batch_size)))
+
+
+def describe_inputs(inputs: Sequence[InputPlan]) -> tuple[str, ...]:
+    """What was drawn for each input, a sentence each."""
+    return tuple(
+        f"input {plan.spec.name} {_size(plan)}: {plan.domain.describe()}"
+        for plan in inputs
+        if plan.domain is not None
+    )
+
+
+def _draw(plan: InputPlan, batch_size: int, rng: np.random.Generator) -> Array:
+    if plan.domain is None:
+        raise ProbeFailed(f"nothing is known to draw for input {plan.spec.name!r}")
+    return _cast(plan.domain.draw(rng, (batch_size, *plan.shape)), plan.spec.dtype)
+
+
+def _cast(array: Array, dtype: str) -> Array:
+    """In the input's dtype; half precisions go in as float32, and Keras casts them itself."""
+    if dtype in ("float16", "bfloat16") or dtype.startswith("float8"):
+        dtype = "float32"
+    return array.astype(dtype)
+
+
+def _numeric(data: DataFile, array: Array) -> Array:
+    """Targets as numbers; double precision is brought to single, as Keras does."""
+    if array.dtype.kind not in "biuf":
+        raise UsageError(f"{data.path}: targets must be numbers, found {array.dtype}")
+    return array.astype(np.float32) if array.dtype.kind in "bf" else array
+
+
+def _check_lookups(graph: LayerGraph, specs: Sequence[InputSpec], data: DataFile) -> None:
+    for spec, array in zip(specs, data.inputs([spec.name for spec in specs]), strict=True):
+        rows = lookup_of(graph, spec)
+        if rows is not None and (array.min() < 0 or array.max() >= rows.end):
+            raise UsageError(
+                f"{data.path}: input {spec.name} holds {array.min()} to {array.max()}, "
+                f"outside 0 to {rows.end - 1}{rows.because}"
+            )
+
+
+def _sample_shape(spec: InputSpec) -> Shape:
+    if spec.shape is None:
+        raise ProbeFailed(f"the shape of input {spec.name!r} is not known")
+    return spec.shape[1:]
+
+
+def _concrete(spec: InputSpec, factor: int) -> tuple[int, ...]:
+    shape = _sample_shape(spec)
+    filler = factor * IMAGE_SIZES.get(len(shape) + 1, SEQUENCE_SIZE)
+    return tuple(size if isinstance(size, int) else filler for size in shape)
+
+
+def _values(shape: Shape | None, longest: int) -> int:
+    if shape is None:
+        return 0
+    return math.prod(size if isinstance(size, int) else longest for size in shape[1:])
+
+
+def _size(plan: InputPlan) -> str:
+    return "×".join(map(str, plan.shape)) or "scalar"

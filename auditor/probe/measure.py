@@ -1,0 +1,292 @@
+"""The probe's engine: passes over a few batches, and everything measured on them."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from auditor.errors import GebAuditError, ProbeFailed
+from auditor.graph.layer_graph import LayerGraph
+from auditor.graph.operators import Op
+from auditor.measurement import CallMeasurement, ProbeResult
+from auditor.probe.backends import Backend, CompiledPass, PassResult
+from auditor.probe.batches import Batch
+from auditor.probe.optimizers import HALF_PRECISION_SCALES, declared_optimizer, loss_scale
+from auditor.probe.prepare import Prepared, prepare
+from auditor.probe.propagation import propagation
+from auditor.probe.settings import ProbeSettings
+from auditor.probe.state import ModelState, copied, preserved
+from auditor.probe.statistics import CallSlots
+from auditor.probe.tally import LayerWeights, Tally, distribution
+from auditor.probe.training_pass import TrainingPass, first_line
+from auditor.probe.trial import Gradients, Trial, run_trial
+
+Progress = Callable[[str], None]
+Array = np.ndarray[Any, Any]
+
+
+def measure(
+    model: Any,
+    graph: LayerGraph,
+    settings: ProbeSettings,
+    backend: Backend,
+    progress: Progress,
+    *,
+    assumptions: tuple[str, ...] = (),
+) -> ProbeResult:
+    """Probe a built `keras.Model`, and leave it as it was, to the bit, also when this raises.
+
+    Args:
+        model: the model; its own optimizer is not touched.
+        graph: its static graph, whose ids the measurements carry.
+        settings: what to measure on; the bounds in it are the worker's business.
+        backend: the one Keras runs on.
+        progress: told each phase in a few words.
+        assumptions: what had to be assumed before, to be told along with what is assumed here.
+
+    Raises:
+        ProbeFailed: the model could not be run, differentiated or fitted with a batch.
+        UsageError: the data file or an option is wrong.
+    """
+    started = time.perf_counter()
+    try:
+        with preserved(model) as state, backend.on_device(settings.device):
+            probe = _Probe(
+                model=model,
+                graph=graph,
+                settings=settings,
+                state=state,
+                progress=progress,
+                prepared=prepare(model, graph, settings),
+            )
+            result = probe.run(backend)
+    except GebAuditError:
+        raise
+    except Exception as error:
+        raise ProbeFailed(
+            f"the model raised {type(error).__name__}: {first_line(error)}",
+            detail=traceback.format_exc(),
+        ) from error
+    return replace(
+        result,
+        assumptions=(*assumptions, *result.assumptions),
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(kw_only=True)
+class _Probe:
+    """One probe under way."""
+
+    model: Any
+    graph: LayerGraph
+    settings: ProbeSettings
+    state: ModelState
+    progress: Progress
+    prepared: Prepared
+
+    def run(self, backend: Backend) -> ProbeResult:
+        """Everything from the first pass to the result."""
+        prepared = self.prepared
+        program = TrainingPass(
+            model=self.model,
+            graph=self.graph,
+            inputs=prepared.inputs,
+            losses=prepared.losses,
+            batch=prepared.batch_size,
+        )
+        run = backend.compile(program)
+        self.progress("tracing the model")
+        scale, first = self._first_pass(run)
+        tally = Tally(
+            slots=program.slots,
+            calls=self.graph.by_id,
+            batch=prepared.batch_size,
+            sample_factor=1.0 if prepared.losses.sums_samples else float(prepared.batch_size),
+        )
+        passes = [first]
+        tally.add(first.values, scale)
+        for index, batch in enumerate(prepared.batches[1:], start=1):
+            self.progress(f"batch {index + 1} of {len(prepared.batches)}")
+            passes.append(self._pass(run, batch, index, scale))
+            tally.add(passes[-1].values, scale)
+        trial = self._trial(run, program.variables, scale, first)
+        return self._result(backend, program, tally, passes, scale, trial)
+
+    def _pass(self, run: CompiledPass, batch: Batch, index: int, scale: float) -> PassResult:
+        self.state.begin_pass(self.settings.seed + index)
+        return run(batch.x, batch.y, scale)
+
+    def _first_pass(self, run: CompiledPass) -> tuple[float, PassResult]:
+        """The first batch at the largest loss scale whose gradients are all finite.
+
+        Only half precision takes one; without it small gradients would be lost to underflow,
+        which training avoids in the same way.
+        """
+        scales = HALF_PRECISION_SCALES if "float16" in _compute_dtypes(self.model) else (1.0,)
+        for scale in scales[:-1]:
+            result = self._pass(run, self.prepared.batches[0], 0, scale)
+            if all(
+                bool(np.isfinite(result.values[name]).all())
+                for name in ("gradient_norms", "variable_gradient_norms")
+                if name in result.values
+            ):
+                return scale, result
+        return scales[-1], self._pass(run, self.prepared.batches[0], 0, scales[-1])
+
+    def _trial(
+        self, run: CompiledPass, variables: Sequence[Any], scale: float, first: PassResult
+    ) -> Trial | None:
+        """The declared optimizer's first steps on the first batch."""
+        optimizer = declared_optimizer(self.model, self.graph, self.settings)
+        if optimizer is None or all(gradient is None for gradient in first.gradients):
+            return None
+        self.progress("trial steps")
+
+        def gradients_at() -> Gradients:
+            asked = loss_scale(optimizer)
+            return _gradients(self._pass(run, self.prepared.batches[0], 0, asked), asked)
+
+        start = _gradients(first, scale) if scale == loss_scale(optimizer) else gradients_at()
+        return run_trial(optimizer, variables, start, gradients_at)
+
+    def _result(
+        self,
+        backend: Backend,
+        program: TrainingPass,
+        tally: Tally,
+        passes: Sequence[PassResult],
+        scale: float,
+        trial: Trial | None,
+    ) -> ProbeResult:
+        weights = _LayerWeightsOf(program.variables, passes, scale, trial)
+        calls = {
+            slots.id: tally.measurement(slots, weights.of(slots)) for slots in program.slots.calls
+        }
+        prepared = self.prepared
+        found = propagation(self.graph, tally)
+        global_norms = [
+            float(np.sqrt(np.sum(np.square(norms)))) / scale
+            for norms in (result.values["variable_gradient_norms"] for result in passes)
+            if norms.size
+        ]
+        losses = [float(result.values["loss"]) for result in passes]
+        return ProbeResult(
+            backend=backend.name,
+            device=backend.device(),
+            dtype=_dtype_policies(self.model),
+            seed=self.settings.seed,
+            batch_size=prepared.batch_size,
+            batches=len(prepared.batches),
+            data=prepared.data,
+            targets=prepared.targets,
+            loss=prepared.losses.name,
+            seconds=0.0,
+            assumptions=(*prepared.assumptions, *found.assumptions),
+            loss_at_start=float(np.mean(losses)),
+            loss_expected=prepared.loss_expected,
+            depth=found.depth,
+            growth_rate=None if found.growth is None else found.growth.rate,
+            growth_interval=None if found.growth is None else found.growth.interval,
+            growth_points=found.points,
+            gradient_ratio=found.gradient_ratio,
+            forward_ratio=found.forward_ratio,
+            gsc=found.gsc,
+            gradient_norm=distribution(global_norms),
+            trial_losses=() if trial is None else trial.losses,
+            step_slope=None if trial is None else trial.slope,
+            step_curvature=None if trial is None else trial.curvature,
+            first_nonfinite_forward=_first(calls, lambda call: not call.finite_forward),
+            first_nonfinite_backward=_first(
+                dict(reversed(calls.items())), lambda call: not call.finite_backward
+            ),
+            calls=calls,
+            skipped=self._skipped(program.slots.skipped, calls),
+        )
+
+    def _skipped(
+        self, unmeasured: Mapping[str, str], calls: Mapping[str, CallMeasurement]
+    ) -> dict[str, str]:
+        """Calls of the graph without measurements, with the reason."""
+        expected = [c for c in self.graph.calls if c.op not in (Op.INPUT, Op.CONSTANT)]
+        # Masks run as nodes that Keras adds by itself; a graph that was read does not have them.
+        known = self.graph.by_id
+        skipped = {call_id: why for call_id, why in unmeasured.items() if call_id in known}
+        whole = len(expected) == 1 and expected[0].op is Op.OPAQUE and calls
+        reason = (
+            "a subclassed model: the layers it calls were measured instead"
+            if whole
+            else "it was not called in a training pass"
+        )
+        for call in expected:
+            if call.id not in calls:
+                skipped.setdefault(call.id, reason)
+        return skipped
+
+
+class _LayerWeightsOf:
+    """Weights of the layers behind calls: norms, gradients and first steps."""
+
+    def __init__(
+        self,
+        variables: Sequence[Any],
+        passes: Sequence[PassResult],
+        scale: float,
+        trial: Trial | None,
+    ) -> None:
+        self._index = {id(variable): index for index, variable in enumerate(variables)}
+        self._norms = np.array([_norm(copied(v)) for v in variables])
+        gradients = np.array([result.values["variable_gradient_norms"] for result in passes])
+        self._gradients = gradients / scale
+        steps = () if trial is None else trial.steps
+        self._steps = np.array([_norm(step) for step in steps])
+
+    def of(self, slots: CallSlots) -> LayerWeights | None:
+        """What is known of the trainable weights of the call's layer; None if it has none."""
+        owned = getattr(slots.operation, "trainable_variables", None) or ()
+        rows = [self._index[id(variable)] for variable in owned if id(variable) in self._index]
+        if not rows:
+            return None
+        norm = _norm(self._norms[rows])
+        gradients = np.sqrt(np.sum(np.square(self._gradients[:, rows]), axis=1))
+        moved = _norm(self._steps[rows]) if self._steps.size else None
+        return LayerWeights(
+            norm=norm,
+            gradient_norm=float(np.median(gradients)),
+            update_ratio=None if moved is None or norm == 0.0 else moved / norm,
+        )
+
+
+def _gradients(result: PassResult, scale: float) -> Gradients:
+    loss = float(result.values["objective"])
+    return Gradients(loss=loss, gradients=result.gradients, scale=scale)
+
+
+def _first(
+    calls: Mapping[str, CallMeasurement], bad: Callable[[CallMeasurement], bool]
+) -> str | None:
+    return next((call_id for call_id, call in calls.items() if bad(call)), None)
+
+
+def _norm(values: Array) -> float:
+    return math.sqrt(float(np.sum(np.square(values, dtype=np.float64))))
+
+
+def _compute_dtypes(model: Any) -> set[str]:
+    return {str(layer.compute_dtype) for layer in model._flatten_layers()}  # noqa: SLF001
+
+
+def _dtype_policies(model: Any) -> str:
+    """The dtype policies of the layers with weights, or of the model where none has any."""
+    policies = {
+        layer.dtype_policy.name
+        for layer in model._flatten_layers(include_self=False)  # noqa: SLF001
+        if layer.weights
+    }
+    return ", ".join(sorted(policies)) or str(model.dtype_policy.name)

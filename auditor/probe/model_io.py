@@ -1,0 +1,131 @@
+"""A model's inputs and outputs as flat lists, whatever structure it takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+
+from auditor.errors import ProbeFailed
+from auditor.graph.layer_graph import InputSpec, LayerGraph, Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInputs:
+    """The inputs of a model in flattened order, and the structure they are handed over in."""
+
+    specs: tuple[InputSpec, ...]
+    structure: Any
+
+    def pack(self, tensors: Sequence[Any]) -> Any:
+        """The tensors in the structure that the model's `call` takes."""
+        if self.structure is None:
+            return tensors[0] if len(tensors) == 1 else list(tensors)
+        return keras.tree.pack_sequence_as(self.structure, list(tensors))
+
+
+def model_inputs(model: Any, graph: LayerGraph) -> ModelInputs:
+    """The inputs of a built model.
+
+    Raises `ProbeFailed` where they are not known: a model that was never built, or a subclassed
+    one that was built with arguments other than tensors.
+    """
+    if not getattr(model, "built", True):
+        raise ProbeFailed("the model is not built yet; call it once or give it an Input")
+    functional = getattr(model, "_functional", None) or model
+    structure = getattr(functional, "_inputs_struct", None)
+    if structure is None:
+        return ModelInputs(specs=_subclassed(model, graph), structure=None)
+    known = {spec.name: spec for spec in graph.inputs}
+    flat = keras.tree.flatten(structure)
+    specs = []
+    for position, tensor in enumerate(flat):
+        fallback = graph.inputs[position] if len(graph.inputs) == len(flat) else None
+        spec = known.get(tensor.name, fallback)
+        specs.append(
+            InputSpec(
+                name=spec.name if spec else tensor.name,
+                call=spec.call if spec else tensor.name,
+                shape=tuple(tensor.shape),
+                dtype=str(tensor.dtype),
+            )
+        )
+    return ModelInputs(specs=tuple(specs), structure=None if len(flat) == 1 else structure)
+
+
+def output_shapes(
+    model: Any, inputs: ModelInputs, shapes: Sequence[tuple[int, ...]]
+) -> dict[str, Shape]:
+    """Shapes of the flattened outputs by name, for inputs of `shapes` (without the batch).
+
+    The batch is None in them. Raises whatever Keras raises where the shapes do not fit.
+    """
+    tensors = [
+        keras.KerasTensor((None, *shape), dtype=spec.dtype)
+        for spec, shape in zip(inputs.specs, shapes, strict=True)
+    ]
+    outputs = model.compute_output_spec(inputs.pack(tensors))
+    flat = keras.tree.flatten(outputs)
+    names = _output_names(model, outputs, len(flat))
+    return {name: tuple(tensor.shape) for name, tensor in zip(names, flat, strict=True)}
+
+
+def output_call(model: Any, graph: LayerGraph, position: int) -> str | None:
+    """The id of the call that gives the flattened output at `position`, if the graph has it.
+
+    Found by the layer's name: a dict of outputs is flattened by its keys, the graph keeps the
+    order of the file.
+    """
+    ids = [call_id for call_id, _ in graph.outputs]
+    functional = getattr(model, "_functional", None) or model
+    outputs = getattr(functional, "outputs", None) or ()
+    if position < len(outputs):
+        name = outputs[position]._keras_history.operation.name  # noqa: SLF001
+        named = [call_id for call_id in ids if graph.by_id[call_id].path[0] == name]
+        if len(named) == 1:
+            return named[0]
+    return ids[position] if position < len(ids) else None
+
+
+def _output_names(model: Any, outputs: Any, count: int) -> list[str]:
+    """Names as `compile(loss={...})` has them: keys of a dict of outputs, else layer names."""
+    if isinstance(outputs, Mapping) and len(outputs) == count:
+        return sorted(outputs)  # the order keras.tree flattens in
+    functional = getattr(model, "_functional", None) or model
+    names = list(getattr(functional, "output_names", None) or ())
+    if len(names) == count and len(set(names)) == count:
+        return names
+    return ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
+
+
+def _subclassed(model: Any, graph: LayerGraph) -> tuple[InputSpec, ...]:
+    """Inputs of a model without a graph: from the shape it was built with."""
+    known = [(spec, spec.shape) for spec in graph.inputs if spec.shape]
+    if known and len(known) == len(graph.inputs):
+        # The batch it was built with is not one it asks for.
+        return tuple(replace(spec, shape=(None, *shape[1:])) for spec, shape in known)
+    built = model.get_build_config() or {}
+    shape = built.get("input_shape")
+    if isinstance(shape, (list, tuple)) and shape and all(map(_is_dimension, shape)):
+        shapes = [tuple(shape)]
+    elif isinstance(shape, (list, tuple)) and shape and all(map(_is_shape, shape)):
+        shapes = [tuple(one) for one in shape]
+    else:
+        raise ProbeFailed(
+            "the shapes of the model's inputs are not known: call it once on a tensor or a list "
+            "of tensors, and save or audit it then"
+        )
+    return tuple(
+        InputSpec(name=f"x_{index}", call="", shape=(None, *one[1:]), dtype="float32")
+        for index, one in enumerate(shapes)
+    )
+
+
+def _is_dimension(value: Any) -> bool:
+    return value is None or isinstance(value, int)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(map(_is_dimension, value))

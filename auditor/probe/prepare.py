@@ -1,0 +1,144 @@
+"""What a probe runs on: shapes, batches and losses fitted to the model, and what that assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from auditor.errors import ProbeFailed
+from auditor.graph.layer_graph import LayerGraph
+from auditor.probe import batches as drawing
+from auditor.probe.batches import Batch
+from auditor.probe.data_file import DataFile, read_data
+from auditor.probe.losses import LossChoice, Output, choose_losses, head_activation
+from auditor.probe.model_io import ModelInputs, model_inputs, output_call, output_shapes
+from auditor.probe.settings import ProbeSettings
+from auditor.probe.targets import describe_targets, expected_loss
+from auditor.probe.training_pass import first_line
+
+Array = np.ndarray[Any, Any]
+Shapes = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything a probe needs before its first pass; the fields are as in `ProbeResult`."""
+
+    inputs: ModelInputs
+    batches: tuple[Batch, ...]
+    losses: LossChoice
+    batch_size: int
+    data: str
+    targets: str
+    loss_expected: float | None
+    assumptions: tuple[str, ...]
+
+
+def prepare(model: Any, graph: LayerGraph, settings: ProbeSettings) -> Prepared:
+    """Fit batches and losses to a model.
+
+    Raises:
+        ProbeFailed: no batch can be made that the model takes.
+        UsageError: the data file or `settings.loss` is wrong.
+    """
+    data = None if settings.data is None else read_data(settings.data)
+    inputs = model_inputs(model, graph)
+    shapes = _shapes(model, inputs, data)
+    plan = drawing.plan_inputs(graph, inputs.specs, shapes, data)
+    batch_size, why_this_size = drawing.choose_batch_size(
+        settings.batch_size, graph, plan, None if data is None else data.samples
+    )
+    rows: tuple[Array, ...] = ()
+    if data is None:
+        x = drawing.draw_inputs(
+            plan, batch_size=batch_size, count=settings.batches, seed=settings.seed
+        )
+    else:
+        rows = drawing.sample_rows(
+            data.samples, batch_size=batch_size, count=settings.batches, seed=settings.seed
+        )
+        x = drawing.data_inputs(data, plan, rows)
+    outputs = _outputs(model, graph, inputs, shapes, x[0], batch_size)
+    has_targets = data is not None and data.targets([output.name for output in outputs]) is not None
+    losses = choose_losses(model, graph, settings, outputs, has_targets=has_targets)
+    made = None if data is None else drawing.data_batches(data, x, losses, rows)
+    batches = made or drawing.synthetic_batches(x, losses, seed=settings.seed)
+    targets = describe_targets(losses) if made is None or data is None else data.path.name
+    return Prepared(
+        inputs=inputs,
+        batches=batches,
+        losses=losses,
+        batch_size=batch_size,
+        data="synthetic" if data is None else data.path.name,
+        targets=targets,
+        loss_expected=expected_loss(losses, [list(batch.y) for batch in batches]),
+        assumptions=(
+            *drawing.describe_inputs(plan),
+            *filter(None, (why_this_size,)),
+            *losses.assumptions,
+            *(() if made is not None else (f"targets: {targets}",)),
+        ),
+    )
+
+
+def _shapes(model: Any, inputs: ModelInputs, data: DataFile | None) -> Shapes:
+    """Input shapes without the batch that the model takes."""
+    if data is not None:
+        return drawing.data_shapes(inputs.specs, data)
+    candidates = list(drawing.candidate_shapes(inputs.specs))
+    if len(candidates) == 1:
+        return candidates[0]
+    problem: Exception | None = None
+    for shapes in candidates:
+        try:
+            output_shapes(model, inputs, shapes)
+        except Exception as error:  # whatever a layer raises when its input is too small
+            problem = error
+        else:
+            return shapes
+    tried = ", ".join(str(shapes[0] if len(shapes) == 1 else shapes) for shapes in candidates)
+    raise ProbeFailed(
+        f"input sizes are open, and the model took none of those tried ({tried}); give --data: "
+        f"{first_line(problem) if problem else ''}"
+    )
+
+
+def _outputs(
+    model: Any,
+    graph: LayerGraph,
+    inputs: ModelInputs,
+    shapes: Shapes,
+    x: Sequence[Array],
+    batch: int,
+) -> tuple[Output, ...]:
+    """The model's outputs for a batch of these shapes."""
+    try:
+        symbolic = output_shapes(model, inputs, shapes)
+    except Exception:  # shape inference is the model's own code, and may not be there
+        symbolic = {}
+    known = {name: shape[1:] for name, shape in symbolic.items() if shape}
+    if (
+        symbolic
+        and len(known) == len(symbolic)
+        and all(isinstance(size, int) for shape in known.values() for size in shape)
+    ):
+        concrete = {name: (batch, *shape) for name, shape in known.items()}
+    else:
+        run = keras.tree.flatten(model(inputs.pack(list(x)), training=False))
+        names = symbolic or [f"output_{index}" for index in range(len(run))]
+        concrete = {name: tuple(t.shape) for name, t in zip(names, run, strict=True)}
+    for name, shape in concrete.items():
+        if not shape or 0 in shape:
+            raise ProbeFailed(f"output {name} has the shape {shape}: no loss can be taken of it")
+    return tuple(
+        Output(
+            name=name,
+            shape=tuple(int(size) for size in shape),  # type: ignore[arg-type]
+            activation=head_activation(graph, output_call(model, graph, position)),
+        )
+        for position, (name, shape) in enumerate(concrete.items())
+    )

@@ -1,0 +1,104 @@
+"""The state of a live model, kept through a probe and put back to the bit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+#: Name Keras gives the state variable of every SeedGenerator.
+SEED_STATE = "seed_generator_state"
+#: Where Keras keeps its own generator, for layers and operations that are given none. There is no
+#: public way to it, and keras.utils.set_random_seed would not put it back.
+GLOBAL_GENERATOR = "global_seed_generator"
+
+
+class ModelState:
+    """Values of every variable of a model, as they were when this was made.
+
+    Optimizer variables are not among them: a probe never touches the model's own optimizer.
+    """
+
+    def __init__(self, model: Any) -> None:
+        variables = {id(variable): variable for variable in model.variables}
+        self._saved = [(v, copied(v)) for v in variables.values()]
+        trainable = {id(variable) for variable in model.trainable_variables}
+        self._others = [(v, value) for v, value in self._saved if id(v) not in trainable]
+        self._seeds = [v for v, _ in self._others if v.name == SEED_STATE]
+
+    def restore(self) -> None:
+        """Put every variable back."""
+        for variable, value in self._saved:
+            variable.assign(value)
+
+    def begin_pass(self, seed: int) -> None:
+        """Put back what a pass changes besides weights, and seed its random layers.
+
+        Statistics of normalization move in every training pass; the same `seed` gives the same
+        dropout masks.
+        """
+        for variable, value in self._others:
+            variable.assign(value)
+        rng = np.random.default_rng([seed, 0x6472])
+        for variable in self._seeds:
+            variable.assign(rng.integers(0, 2**31, variable.shape))
+        generator = _global_generator()
+        generator.state.assign(rng.integers(0, 2**31, generator.state.shape))
+
+
+@contextmanager
+def preserved(model: Any) -> Iterator[ModelState]:
+    """The model's state; on leaving, however that happens, all of it is as it was before.
+
+    So are the random states of Python, NumPy and Keras, and the losses that layers had added.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    had_generator = _has_global_generator()
+    generator = _global_generator()
+    generator_state = copied(generator.state)
+    own_losses = [(layer, list(layer._losses)) for layer in _layers(model)]  # noqa: SLF001
+    state = ModelState(model)
+    try:
+        yield state
+    finally:
+        state.restore()
+        for layer, losses in own_losses:
+            layer._losses[:] = losses  # noqa: SLF001
+        generator.state.assign(generator_state)
+        if not had_generator:
+            _forget_global_generator()
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def copied(variable: Any) -> np.ndarray[Any, Any]:
+    """The values of a `keras.Variable`, on their own."""
+    # By way of a tensor: NumPy 2 warns of the conversion that variables themselves offer.
+    return np.array(keras.ops.convert_to_numpy(keras.ops.copy(variable)))
+
+
+def _layers(model: Any) -> list[Any]:
+    return list(model._flatten_layers())  # noqa: SLF001
+
+
+def _global_generator() -> Any:
+    """Keras' own generator, made if there is none yet."""
+    from keras.src.random import seed_generator
+
+    return seed_generator.global_seed_generator()
+
+
+def _has_global_generator() -> bool:
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute(GLOBAL_GENERATOR) is not None
+
+
+def _forget_global_generator() -> None:
+    from keras.src.backend.common import global_state
+
+    global_state.set_global_attribute(GLOBAL_GENERATOR, None)

@@ -1,0 +1,214 @@
+"""The table of layer calls: what each is, and what was measured of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from auditor.graph.layer_graph import LayerCall, Shape
+from auditor.measurement import CallMeasurement
+from auditor.result import AuditResult
+
+from . import gain, printable, quantity, wording
+
+#: Rows a page shows; beyond, calls that findings name come first.
+MOST_ROWS = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A numeric column; `title` explains the `label`."""
+
+    label: str
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A number as shown, and the key that sorts it (empty: unknown). `shade` may be empty."""
+
+    text: str
+    sort: str
+    shade: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """One call."""
+
+    anchor: str
+    index: int
+    id: str
+    kind: str
+    what: str
+    shape: str
+    note: str
+    severity: str
+    codes: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerTable:
+    """The table; only columns that some row has a number for."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[LayerRow, ...]
+    left_out: int
+
+
+#: (label, title, value of a measured call, formatting)
+Measure = tuple[str, str, Callable[[CallMeasurement], float | None], Callable[[float], str]]
+MEASURES: tuple[Measure, ...] = (
+    ("Output rms", "root mean square of the call's output", lambda m: m.rms, quantity.number),
+    (
+        "Gradient norm",
+        "‖∂L/∂h‖₂ of the call's output h for one sample, median over samples and batches",
+        lambda m: m.gradient_norm,
+        quantity.number,
+    ),
+    (
+        "Update ratio",
+        "‖Δw‖/‖w‖ of the declared optimizer's first step",
+        lambda m: m.update_ratio,
+        quantity.number,
+    ),
+    (
+        "Dead",
+        "share of units that are zero for every sample of every batch",
+        lambda m: m.dead_share,
+        quantity.share,
+    ),
+    (
+        "Saturated",
+        "share of output values beyond 95 % of the activation's range",
+        lambda m: m.saturated_share,
+        quantity.share,
+    ),
+)
+
+
+def layer_table(
+    result: AuditResult, anchors: Mapping[str, str], severities: Mapping[str, str]
+) -> LayerTable:
+    """The table of `result`'s calls; `anchors` says which calls get a row, and where."""
+    rows = [call for call in result.graph.calls if call.id in anchors]
+    columns = _columns(result, rows)
+    codes: dict[str, list[str]] = {}
+    for finding in result.findings:
+        for call_id in finding.layers:
+            codes.setdefault(call_id, []).append(printable.name(finding.code))
+    index_of = {call.id: index for index, call in enumerate(result.graph.calls, 1)}
+    return LayerTable(
+        columns=tuple(column for column, _ in columns),
+        rows=tuple(
+            LayerRow(
+                anchor=anchors[call.id],
+                index=index_of[call.id],
+                id=printable.name(call.id),
+                kind=printable.name(call.kind, 40),
+                what=what(call),
+                shape=shapes(call.out_shapes),
+                note=printable.name(call.note, 300),
+                severity=severities.get(call.id, ""),
+                codes=tuple(dict.fromkeys(codes.get(call.id, ()))),
+                cells=tuple(cells[call.id] for _, cells in columns),
+            )
+            for call in rows
+        ),
+        left_out=len(result.graph.calls) - len(rows),
+    )
+
+
+def row_anchors(result: AuditResult, prefix: str) -> Mapping[str, str]:
+    """Anchors of the calls that get a row: all, or those findings name, then the first."""
+    calls = result.graph.calls
+    if len(calls) <= MOST_ROWS:
+        chosen = {call.id for call in calls}
+    else:
+        named = dict.fromkeys(i for finding in result.findings for i in finding.layers)
+        wanted = [*(i for i in named if i in result.graph.by_id), *(call.id for call in calls)]
+        chosen = set(list(dict.fromkeys(wanted))[:MOST_ROWS])
+    return {
+        call.id: f"{prefix}-c{index}" for index, call in enumerate(calls, 1) if call.id in chosen
+    }
+
+
+def what(call: LayerCall) -> str:
+    """What a call does, in words: its operator, and its activation where it has one."""
+    operator = wording.words(call.op.value)
+    if call.activation is None:
+        return operator
+    activation = wording.ACTIVATIONS.get(call.activation, printable.name(call.activation, 40))
+    return activation if call.op.value == "activation" else f"{operator}, {activation}"
+
+
+def shapes(several: tuple[Shape | None, ...]) -> str:
+    """Shapes without their batch dimension: 28 × 28 × 1; several apart by a semicolon."""
+    shown = "; ".join(shape(one) for one in several[:4])
+    return f"{shown}; …" if len(several) > 4 else shown or quantity.ABSENT
+
+
+def shape(one: Shape | None) -> str:
+    """One shape; an unknown dimension is a question mark."""
+    if one is None:
+        return "unknown"
+    values = one[1:]
+    return " × ".join("?" if v is None else printable.name(v, 24) for v in values) or "scalar"
+
+
+Cells = Mapping[str, Cell]
+
+
+def _columns(result: AuditResult, rows: list[LayerCall]) -> list[tuple[Column, Cells]]:
+    factors = gain.gains(result)
+    shades = gain.shades(result)
+    source = "measured" if result.probe is not None else "forecast, not measured"
+    columns: list[tuple[Column, Cells]] = [
+        (
+            Column(label="Parameters", title="values in the layer's weights"),
+            {call.id: _cell(call.parameters or None, quantity.number) for call in rows},
+        ),
+        (
+            Column(
+                label="Gain",
+                title="factor on the gradient's norm from the call's output to its input "
+                f"({source}); none where the input also feeds other calls",
+            ),
+            {
+                call.id: _cell(factors.get(call.id), quantity.factor, shades[call.id].gain)
+                for call in rows
+            },
+        ),
+    ]
+    calls = result.probe.calls if result.probe is not None else {}
+    for label, title, value, formatted in MEASURES:
+        cells = {
+            call.id: _cell(value(calls[call.id]) if call.id in calls else None, formatted)
+            for call in rows
+        }
+        columns.append((Column(label=label, title=title), cells))
+    if result.probe is None and result.forecast is not None:
+        forecast = result.forecast.calls
+        cells = {
+            call.id: _cell(
+                math.sqrt(max(forecast[call.id].variance, 0.0)) if call.id in forecast else None,
+                quantity.number,
+            )
+            for call in rows
+        }
+        columns.append(
+            (Column(label="Forecast rms", title="root of the forecast mean square output"), cells)
+        )
+    return [
+        (column, cells)
+        for column, cells in columns
+        if any(cell.text != quantity.ABSENT for cell in cells.values())
+    ]
+
+
+def _cell(value: float | None, formatted: Callable[[float], str], shade: str = "") -> Cell:
+    if value is None:
+        return Cell(text=quantity.ABSENT, sort="")
+    return Cell(text=formatted(value), sort=f"{value:.6g}", shade=shade)

@@ -1,0 +1,158 @@
+"""The verdict in a word, a sentence and headline numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from auditor.finding import Severity
+from auditor.measurement import ProbeResult
+from auditor.result import AuditResult, Verdict
+
+from . import printable, prose, quantity, wording
+from .prose import Span
+
+PROBE_SKIPPED = "probe skipped: "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """One number that counts, with what it is and how sure it is."""
+
+    label: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictView:
+    """`key` names the verdict for styling; `word` and `sentence` are what people read."""
+
+    key: str
+    word: str
+    sentence: tuple[Span, ...]
+    tally: str
+    headlines: tuple[Headline, ...]
+
+
+def verdict_view(result: AuditResult) -> VerdictView:
+    """The verdict on one model."""
+    return VerdictView(
+        key=result.verdict.value,
+        word=wording.VERDICTS[result.verdict],
+        sentence=_sentence(result),
+        tally=wording.tally(tuple(finding.severity for finding in result.findings)),
+        headlines=tuple(_headlines(result)),
+    )
+
+
+def probe_reason(result: AuditResult) -> str:
+    """Why no probe ran, without the words "probe skipped:"."""
+    return prose.plain(result.probe_skipped.removeprefix(PROBE_SKIPPED))
+
+
+def _sentence(result: AuditResult) -> tuple[Span, ...]:
+    probe = result.probe
+    errors = result.at_least(Severity.ERROR)
+    if result.verdict in (Verdict.EXPLODING, Verdict.VANISHING) and probe is not None:
+        said = _propagation(result.verdict, probe)
+        if said:
+            return prose.spans(said)
+    if errors:
+        more = len(errors) - 1
+        rest = f" And {wording.plural(more, 'more error', 'more errors')}." if more else ""
+        return prose.spans(errors[0].message + rest)
+    if probe is None:
+        reason = probe_reason(result) or "no probe ran"
+        return prose.spans(f"No error found, but propagation was not measured: {reason}.")
+    if not _usable(probe.growth_rate):
+        return prose.spans("No error found in the file or in what was measured.")
+    over = f", {quantity.factor(probe.gradient_ratio)} from the last layers to the first"
+    return prose.spans(
+        f"No error found. The gradient changes by {quantity.factor(probe.growth_rate)} a layer "
+        f"toward the input{over if _usable(probe.gradient_ratio) else ''}."
+    )
+
+
+def _propagation(verdict: Verdict, probe: ProbeResult) -> str:
+    if not _usable(probe.growth_rate):
+        return ""
+    rate = quantity.number(probe.growth_rate)
+    ends = quantity.number(probe.gradient_ratio) if _usable(probe.gradient_ratio) else ""
+    if verdict is Verdict.EXPLODING:
+        end = f": at the first layers it is {ends} times what it is at the last" if ends else ""
+        return f"The gradient grows by a factor of {rate} a layer toward the input{end}."
+    end = f": the first layers receive {ends} of what the last ones do" if ends else ""
+    return f"The gradient shrinks by a factor of {rate} a layer toward the input{end}."
+
+
+def _headlines(result: AuditResult) -> Iterator[Headline]:
+    if result.probe is not None:
+        yield from _measured(result, result.probe)
+    elif result.forecast is not None and result.forecast.growth_rate is not None:
+        yield Headline(
+            label="Forecast growth a layer",
+            value=quantity.factor(result.forecast.growth_rate),
+            detail=f"not measured; covers {quantity.share(result.forecast.covered)} of the calls",
+        )
+
+
+def _measured(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
+    if probe.growth_rate is not None:
+        interval = probe.growth_interval
+        sure = f"95 %: {quantity.interval(*interval)}, " if interval else ""
+        yield Headline(
+            label="Gradient growth a layer",
+            value=quantity.factor(probe.growth_rate),
+            detail=f"{sure}{wording.plural(probe.growth_points, 'call', 'calls')}",
+        )
+    if probe.gradient_ratio is not None:
+        yield Headline(
+            label="Gradient, first ÷ last layers",
+            value=quantity.factor(probe.gradient_ratio),
+            detail=f"over a depth of {wording.plural(probe.depth, 'layer', 'layers')}",
+        )
+    if probe.forward_ratio is not None:
+        yield Headline(
+            label="Activations, last ÷ first",
+            value=quantity.factor(probe.forward_ratio),
+            detail="rms of the outputs",
+        )
+    if probe.loss_at_start is not None:
+        healthy = probe.loss_expected
+        yield Headline(
+            label="Loss at start",
+            value=quantity.number(probe.loss_at_start),
+            detail=wording.words(printable.name(probe.loss))
+            if healthy is None
+            else f"a healthy head: {quantity.number(healthy)}",
+        )
+    norm = probe.gradient_norm
+    if norm is not None:
+        yield Headline(
+            label="Gradient norm, median",
+            value=quantity.number(norm.p50),
+            detail=f"10 to 90 %: {quantity.interval(norm.p10, norm.p90)}",
+        )
+    if len(probe.trial_losses) > 1:
+        first, last = probe.trial_losses[0], probe.trial_losses[-1]
+        yield Headline(
+            label="Loss, first steps",
+            value=f"{quantity.number(first)} → {quantity.number(last)}",
+            detail=f"over {wording.plural(len(probe.trial_losses) - 1, 'step', 'steps')}"
+            f"{_optimizer(result)}",
+        )
+
+
+def _optimizer(result: AuditResult) -> str:
+    optimizer = result.graph.compile.optimizer if result.graph.compile else None
+    if optimizer is None:
+        return ""
+    rate = optimizer.learning_rate
+    at = "" if rate is None else f" at {quantity.number(rate)}"
+    return f" of {wording.optimizer(printable.name(optimizer.name, 24))}{at}"
+
+
+def _usable(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

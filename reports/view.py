@@ -1,0 +1,193 @@
+"""What a page shows, computed first, so that templates only place it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from auditor.measurement import ProbeResult
+from auditor.result import AuditResult
+
+from . import printable, prose, quantity, wording
+from .finding_view import (
+    FindingView,
+    SkippedView,
+    finding_views,
+    skipped_views,
+    worst_severity,
+)
+from .graph_drawing import Drawing, draw
+from .layer_view import LayerTable, layer_table, row_anchors
+from .plan_view import Because, PlanView, plan_view
+from .propagation_plot import Plot, propagation_plot
+from .verdict_view import VerdictView, probe_reason, verdict_view
+
+#: Calls a page lists as not measured; the rest are counted.
+LISTED_UNMEASURED = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A labelled value; `code` sets it in monospace, `title` is its longer form."""
+
+    label: str
+    value: str
+    code: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeView:
+    """What ran, what it assumed, and which calls it did not reach."""
+
+    facts: tuple[Fact, ...]
+    assumptions: tuple[tuple[prose.Span, ...], ...]
+    unmeasured: tuple[tuple[str, str], ...]
+    unmeasured_left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelView:
+    """One audited model. `probe` is None when none ran; `probe_skipped` then says why."""
+
+    anchor: str
+    title: str
+    path: str
+    facts: tuple[Fact, ...]
+    verdict: VerdictView
+    findings: tuple[FindingView, ...]
+    skipped: tuple[SkippedView, ...]
+    skipped_rules: int
+    drawing: Drawing
+    plot: Plot | None
+    layers: LayerTable
+    calls: int
+    probe: ProbeView | None
+    probe_skipped: str
+    plan: PlanView
+    notes: tuple[tuple[prose.Span, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportView:
+    """A whole report."""
+
+    title: str
+    version: str
+    models: tuple[ModelView, ...]
+
+
+def report_view(results: tuple[AuditResult, ...]) -> ReportView:
+    """The view of one or more results."""
+    models = tuple(model_view(result, f"m{index}") for index, result in enumerate(results))
+    if len(models) == 1:
+        title = f"{models[0].title} – {models[0].verdict.word.lower()}"
+    else:
+        title = wording.plural(len(models), "model", "models")
+    versions = dict.fromkeys(printable.name(result.version) for result in results)
+    return ReportView(title=title, version=", ".join(versions), models=models)
+
+
+def model_view(result: AuditResult, anchor: str) -> ModelView:
+    """The view of one result; `anchor` begins every anchor in it."""
+    anchors = row_anchors(result, anchor)
+    severities = {
+        call_id: severity.value for call_id, severity in worst_severity(result.findings).items()
+    }
+    findings = finding_views(result, anchor, anchors)
+    because = {
+        finding.fingerprint: Because(code=finding.code, anchor=finding.anchor)
+        for finding in findings
+    }
+    path = printable.name(result.model.path, 400)
+    return ModelView(
+        anchor=anchor,
+        title=PurePath(path).name or path or "model",
+        path=path,
+        facts=tuple(_model_facts(result)),
+        verdict=verdict_view(result),
+        findings=findings,
+        skipped=skipped_views(result.skipped),
+        skipped_rules=len(result.skipped),
+        drawing=draw(result, anchors, severities),
+        plot=propagation_plot(result, anchors),
+        layers=layer_table(result, anchors, severities),
+        calls=len(result.graph.calls),
+        probe=None if result.probe is None else _probe(result.probe),
+        probe_skipped=probe_reason(result),
+        plan=plan_view(result, because),
+        notes=tuple(prose.spans(note) for note in result.graph.notes),
+    )
+
+
+def _model_facts(result: AuditResult) -> Iterator[Fact]:
+    model = result.model
+    yield Fact(
+        label="Format", value=wording.FORMATS.get(model.format, printable.name(model.format))
+    )
+    yield Fact(label="Written by", value=printable.name(model.writer, 60) or "not said")
+    trainable = model.trainable_parameters
+    share = "all trainable"
+    if model.parameters and trainable != model.parameters:
+        share = "none trainable" if not trainable else f"{quantity.count(trainable)} trainable"
+    parameters = quantity.count(model.parameters)
+    yield Fact(
+        label="Parameters",
+        value=f"{parameters}, {share}" if model.parameters else parameters,
+        title=f"{model.parameters:,} values, {trainable:,} of them trainable",
+    )
+    yield Fact(label="Layer calls", value=f"{len(result.graph.calls):,}")
+    yield Fact(label="Training", value=_training(result))
+    if model.sha256:
+        sha = printable.name(model.sha256)
+        yield Fact(label="SHA-256", value=f"{sha[:12]}…", code=True, title=sha)
+
+
+def _training(result: AuditResult) -> str:
+    settings = result.graph.compile
+    if settings is None:
+        return "saved uncompiled"
+    losses = ", ".join(wording.words(printable.name(loss.name, 40)) for loss in settings.losses[:3])
+    optimizer = settings.optimizer
+    if optimizer is None:
+        return losses or "saved uncompiled"
+    rate = optimizer.learning_rate
+    at = "" if rate is None else f" at {quantity.number(rate)}"
+    named = f"{wording.optimizer(printable.name(optimizer.name, 24))}{at}"
+    return f"{named}, {losses}" if losses else named
+
+
+def _probe(probe: ProbeResult) -> ProbeView:
+    listed = list(probe.skipped.items())[:LISTED_UNMEASURED]
+    return ProbeView(
+        facts=tuple(_probe_facts(probe)),
+        assumptions=tuple(prose.spans(sentence) for sentence in probe.assumptions),
+        unmeasured=tuple(
+            (printable.name(call_id), prose.plain(reason)) for call_id, reason in listed
+        ),
+        unmeasured_left_out=len(probe.skipped) - len(listed),
+    )
+
+
+def _probe_facts(probe: ProbeResult) -> Iterator[Fact]:
+    facts: Mapping[str, str] = {
+        "Data": printable.name(probe.data),
+        "Batches": f"{probe.batches:,} of {wording.plural(probe.batch_size, 'sample', 'samples')}",
+        "Targets": prose.plain(probe.targets),
+        "Loss": wording.words(printable.name(probe.loss)),
+        "Backend": f"{printable.name(probe.backend)} on {printable.name(probe.device)}",
+        "Precision": printable.name(probe.dtype),
+        "Seed": f"{probe.seed}",
+        "Took": quantity.seconds(probe.seconds),
+        "Calls measured": f"{len(probe.calls):,}",
+        "Depth": wording.plural(probe.depth, "layer with a kernel", "layers with a kernel"),
+    }
+    for label, value in facts.items():
+        yield Fact(label=label, value=value or "not said")
+    for label, call_id in (
+        ("First non-finite output", probe.first_nonfinite_forward),
+        ("First non-finite gradient", probe.first_nonfinite_backward),
+    ):
+        if call_id is not None:
+            yield Fact(label=label, value=printable.name(call_id), code=True)

@@ -1,0 +1,289 @@
+"""What inputs and targets are drawn, and what is made of a user's file."""
+
+import keras
+import numpy as np
+import pytest
+from builders import GraphBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import layers, ops
+
+from auditor.errors import ProbeFailed, UsageError
+from auditor.graph.layer_graph import InputSpec
+from auditor.graph.operators import Op
+from auditor.probe.batches import InputPlan, candidate_shapes, choose_batch_size, sample_rows
+from auditor.probe.domains import domain_of
+
+
+@pytest.fixture
+def draw():
+    """Draw values for the one input of a chain of calls."""
+
+    def run(*chain, shape=(8,), dtype="float32"):
+        builder = GraphBuilder()
+        call = builder.input(shape, dtype)
+        for op, options in chain:
+            call = builder.add(op, call, **options)
+        graph = builder.graph(call)
+        sizes = (64, *(size or 8 for size in shape))
+        return domain_of(graph, graph.inputs[0]).draw(np.random.default_rng(0), sizes)
+
+    return run
+
+
+def embedding(rows, **config):
+    return Op.EMBEDDING, {"config": {"input_dim": rows, **config}}
+
+
+def test_token_ids_cover_the_table_and_stay_inside(draw):
+    ids = draw(embedding(50), dtype="int32")
+    assert ids.min() == 0
+    assert ids.max() == 49
+
+
+def test_token_ids_keep_off_the_padding(draw):
+    assert draw(embedding(50, mask_zero=True), dtype="int32").min() == 1
+    assert draw(embedding(1, mask_zero=True), dtype="int32").max() == 0
+
+
+def test_token_ids_are_seen_through_shapes_and_float_inputs(draw):
+    chain = [(Op.RESHAPE, {}), (Op.CAST, {}), embedding(7)]
+    values = draw(*chain, dtype="float32")
+    assert set(np.unique(values)) == set(range(7))
+
+
+def test_the_smallest_of_several_tables_bounds_the_ids():
+    builder = GraphBuilder()
+    tokens = builder.input((8,), "int32")
+    left = builder.add(Op.EMBEDDING, tokens, config={"input_dim": 100})
+    right = builder.add(Op.EMBEDDING, tokens, config={"input_dim": 30})
+    graph = builder.graph(builder.add(Op.ADD, left, right))
+    values = domain_of(graph, graph.inputs[0]).draw(np.random.default_rng(0), (64, 8))
+    assert values.max() == 29
+
+
+@pytest.mark.parametrize(
+    ("scale", "low", "high"), [(1 / 255, 0, 255), (1 / 127.5, 0, 255), (1.0, -5, 5)]
+)
+def test_bytes_go_into_a_rescaling_that_shrinks_them(draw, scale, low, high):
+    rescaling = (Op.SCALE, {"kind": "Rescaling", "config": {"scale": scale, "offset": 0.0}})
+    values = draw(rescaling, shape=(8, 8, 3))
+    assert low <= values.min() < low + 0.2 * (high - low)
+    assert high >= values.max() > high - 0.2 * (high - low)
+
+
+def test_a_normalization_is_given_what_it_takes_away(draw):
+    moments = {"mean": [100.0, -3.0], "variance": [4.0, 0.25], "axis": -1}
+    values = draw((Op.SCALE, {"kind": "Normalization", "config": moments}), shape=(16, 2))
+    assert values.mean(axis=(0, 1)) == pytest.approx([100.0, -3.0], abs=0.3)
+    assert values.std(axis=(0, 1)) == pytest.approx([2.0, 0.5], rel=0.1)
+
+
+def test_text_cannot_be_drawn(draw):
+    with pytest.raises(ProbeFailed, match="takes text"):
+        draw((Op.PREPROCESSING, {}), shape=(1,), dtype="string")
+
+
+def test_masks_leave_something_of_every_sample(draw):
+    mask = draw((Op.WHERE, {}), dtype="bool")
+    assert mask.dtype == bool
+    assert mask[:, 0].all()
+    assert not mask.all()
+
+
+def test_open_axes_are_tried_from_small_to_large():
+    image = InputSpec(name="x", call="x", shape=(None, None, None, 3), dtype="float32")
+    tokens = InputSpec(name="t", call="t", shape=(None, None), dtype="int32")
+    fixed = InputSpec(name="f", call="f", shape=(None, 5), dtype="float32")
+    assert list(candidate_shapes([image, tokens])) == [
+        ((64, 64, 3), (16,)),
+        ((128, 128, 3), (32,)),
+        ((256, 256, 3), (64,)),
+    ]
+    assert list(candidate_shapes([fixed])) == [((5,),)]
+
+
+def test_large_activations_ask_for_small_batches():
+    def size(side, asked=None, samples=None, batch=None):
+        builder = GraphBuilder()
+        call = builder.add(Op.CONV, builder.input((side, side, 3)), shape=(None, side, side, 64))
+        graph = builder.graph(call)
+        spec = InputSpec(name="x", call="x", shape=(batch, side, side, 3), dtype="float32")
+        plan = InputPlan(spec=spec, shape=(side, side, 3), domain=None)
+        return choose_batch_size(asked, graph, [plan], samples)
+
+    assert size(32) == (16, "")
+    small, why = size(512)
+    assert small == 2
+    assert "256 MiB" in why
+    assert size(512, asked=32) == (32, "")
+    assert size(32, batch=5)[0] == 5
+    assert size(32, samples=3)[0] == 3
+
+
+@given(samples=st.integers(1, 50), batch=st.integers(1, 20), count=st.integers(1, 6))
+def test_samples_are_used_up_before_one_comes_again(samples, batch, count):
+    rows = np.concatenate(sample_rows(samples, batch_size=batch, count=count, seed=1))
+    times = np.bincount(rows, minlength=samples)
+    assert rows.size == batch * count
+    assert times.max() - times.min() <= 1
+
+
+class TestModels:
+    """Inputs of whole models, probed."""
+
+    def test_an_image_model_with_open_sizes(self, probe):
+        inputs = keras.Input((None, None, 3))
+        x = layers.Conv2D(2, 3, activation="relu")(inputs)
+        for _ in range(6):
+            x = layers.MaxPooling2D()(x)
+        model = keras.Model(inputs, layers.Dense(1)(layers.GlobalAveragePooling2D()(x)))
+        model.compile("sgd", "mse")
+        # 64 pixels are none after six poolings of 62.
+        assert any("128×128×3" in words for words in probe(model).assumptions)
+
+    def test_inputs_by_name_and_several_losses(self, probe):
+        a, b = keras.Input((4,), name="a"), keras.Input((3,), dtype="int32", name="b")
+        x = ops.concatenate([a, layers.Flatten()(layers.Embedding(9, 2)(b))], axis=-1)
+        outputs = {
+            "size": layers.Dense(1, name="one")(x),
+            "kind": layers.Dense(4, activation="softmax", name="two")(x),
+        }
+        model = keras.Model({"b": b, "a": a}, outputs)
+        losses = {"size": "mse", "kind": "sparse_categorical_crossentropy"}
+        model.compile("sgd", losses, loss_weights={"size": 0.0, "kind": 2.0})
+        result = probe(model)
+        assert result.loss == "sparse_categorical_crossentropy, mean_squared_error"
+        assert result.loss_expected == pytest.approx(2 * np.log(4))
+        assert result.calls["one"].gradient_norm == 0.0
+
+    @pytest.mark.parametrize(
+        ("head", "loss", "expected"),
+        [
+            (layers.Dense(5, activation="softmax"), "categorical_crossentropy", np.log(5)),
+            (
+                layers.Dense(5),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                np.log(5),
+            ),
+            (layers.Dense(1, activation="sigmoid"), "binary_crossentropy", np.log(2)),
+            (layers.Dense(2), "mse", 1.0),
+            (layers.Dense(5), "categorical_crossentropy", None),
+            (layers.Dense(2, activation="tanh"), "hinge", None),
+            (layers.Dense(2, activation="softplus"), "poisson", None),
+            (layers.Dense(4, activation="softmax"), "kl_divergence", None),
+            (layers.Dense(3), keras.losses.CosineSimilarity(), None),
+            (layers.Dense(1), "mean_absolute_percentage_error", None),
+            (layers.Dense(2, activation="sigmoid"), keras.losses.Dice(), None),
+            (layers.Dense(4), keras.losses.Circle(), None),
+        ],
+        ids=lambda value: getattr(value, "name", None) or str(value),
+    )
+    def test_every_kind_of_loss_gets_targets_that_fit(
+        self, probe, sequential, head, loss, expected
+    ):
+        head = type(head).from_config(head.get_config())
+        result = probe(sequential(keras.Input((6,)), layers.Dense(8), head, loss=loss))
+        assert np.isfinite(result.loss_at_start)
+        assert result.gradient_norm.p50 > 0
+        if expected is None:
+            assert result.loss_expected is None
+        else:
+            # Of targets drawn, the variance is near one and not one.
+            assert result.loss_expected == pytest.approx(expected, rel=0.25)
+
+    @pytest.mark.parametrize(
+        ("activation", "loss"),
+        [
+            ("softmax", "categorical_crossentropy"),
+            ("sigmoid", "binary_crossentropy"),
+            (None, "mean_squared_error"),
+        ],
+    )
+    def test_an_uncompiled_model_gets_a_loss_by_its_head(self, probe, sequential, activation, loss):
+        model = sequential(keras.Input((6,)), layers.Dense(3, activation=activation), loss=None)
+        result = probe(model)
+        assert result.loss == loss
+        assert any("declares no loss" in words for words in result.assumptions)
+        assert probe(model, loss="mae").loss == "mean_absolute_error"
+
+    def test_a_custom_loss_is_replaced_unless_there_are_targets(self, probe, sequential, tmp_path):
+        def wasserstein(y_true, y_pred):
+            return ops.mean(y_true * y_pred, axis=-1)
+
+        model = sequential(keras.Input((4,)), layers.Dense(1), loss=wasserstein)
+        result = probe(model)
+        assert result.loss == "mean_squared_error"
+        assert any("custom loss 'wasserstein'" in words for words in result.assumptions)
+        np.savez(tmp_path / "d.npz", x=np.ones((8, 4)), y=np.ones((8, 1)))
+        assert probe(model, data=tmp_path / "d.npz").loss == "wasserstein"
+
+
+class TestData:
+    """A user's file."""
+
+    @pytest.fixture
+    def model(self, sequential):
+        return sequential(
+            keras.Input((3,), dtype="int32", name="tokens"),
+            layers.Embedding(10, 4),
+            layers.Flatten(),
+            layers.Dense(2, activation="softmax"),
+            loss="sparse_categorical_crossentropy",
+        )
+
+    @pytest.mark.parametrize("name", ["x", "x_0", "tokens"])
+    def test_arrays_are_found_by_every_documented_name(self, probe, model, tmp_path, name):
+        np.savez(tmp_path / "d.npz", **{name: np.ones((5, 3), int), "y": np.zeros(5, int)})
+        result = probe(model, data=tmp_path / "d.npz")
+        assert result.data == result.targets == "d.npz"
+        assert result.batch_size == 5
+
+    def test_targets_are_drawn_where_there_are_none(self, probe, model, tmp_path):
+        np.savez(tmp_path / "d.npz", x=np.ones((5, 3), int))
+        result = probe(model, data=tmp_path / "d.npz")
+        assert result.data == "d.npz"
+        assert result.targets == "class numbers, evenly drawn"
+
+    @pytest.mark.parametrize(
+        ("arrays", "message"),
+        [
+            ({"x": np.ones((4, 2), int)}, r"takes samples of shape \(3\), found \(2\)"),
+            ({"x": np.full((4, 3), 10)}, "holds 10 to 10, outside 0 to 9: the rows of embedding"),
+            ({"x": np.full((4, 3), -1)}, "holds -1 to -1, outside 0 to 9"),
+            ({"x": np.full((4, 3), 0.5)}, "takes whole numbers, found fractions"),
+            ({"x": np.full((4, 3), "a")}, "takes int32 numbers, found <U1"),
+            ({"z": np.ones((4, 3))}, "wanted x or tokens, found z"),
+            ({"x": np.ones((4, 3)), "y": np.ones(5)}, "x has 4, y has 5"),
+            ({"x": np.ones((0, 3))}, "holds no samples"),
+            ({"x": np.ones(())}, "a single number"),
+            ({"x": np.array([[None] * 3], object)}, "holds Python objects"),
+            ({}, "holds no arrays"),
+        ],
+    )
+    def test_a_file_that_does_not_fit_is_one_line(self, probe, model, tmp_path, arrays, message):
+        path = tmp_path / "d.npz"
+        np.savez(path, **arrays)
+        with pytest.raises(UsageError, match=message) as caught:
+            probe(model, data=path)
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
+
+    def test_what_is_no_npz_file_is_told(self, probe, model, tmp_path):
+        text, single = tmp_path / "t.npz", tmp_path / "s.npy"
+        text.write_text("no archive")
+        np.save(single, np.ones(3))
+        for path, message in [
+            (text, "not an .npz file"),
+            (single, "not an .npz file"),
+            (tmp_path / "none.npz", "no such data file"),
+        ]:
+            with pytest.raises(UsageError, match=message):
+                probe(model, data=path)
+
+    def test_targets_the_loss_cannot_take_are_told(self, probe, model, tmp_path):
+        np.savez(tmp_path / "d.npz", x=np.ones((4, 3), int), y=np.ones((4, 7)))
+        with pytest.raises(
+            ProbeFailed, match="the loss sparse_categorical_crossentropy cannot take"
+        ):
+            probe(model, data=tmp_path / "d.npz")

@@ -1,0 +1,84 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from auditor.errors import UsageError
+
+
+@pytest.fixture
+def quadratic(sequential, tmp_path):
+    """A linear model under the squared error: loss, gradient and Hessian are known exactly."""
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(16, 3)).astype("float32"), rng.normal(size=(16, 1)).astype("float32")
+    path = tmp_path / "data.npz"
+    np.savez(path, x=x, y=y)
+
+    def build(optimizer):
+        model = sequential(keras.Input((3,)), layers.Dense(1, use_bias=False), optimizer=optimizer)
+        w = model.get_weights()[0].astype(float)
+        gradient = 2 / 16 * x.T.astype(float) @ (x @ w - y)
+        hessian = 2 / 16 * x.T.astype(float) @ x
+        return model, path, w, gradient, hessian, lambda v: float(np.mean((x @ v - y) ** 2))
+
+    return build
+
+
+def test_gradient_descent_on_a_quadratic_is_followed_exactly(probe, quadratic):
+    model, path, w, gradient, hessian, loss = quadratic(keras.optimizers.SGD(0.1))
+    result = probe(model, data=path, batches=1, batch_size=16)
+    expected = []
+    for _ in range(5):
+        expected.append(loss(w))
+        w = w - 0.1 * _gradient(w, path)
+    assert result.trial_losses == pytest.approx(expected, rel=1e-4)
+    # d is minus the gradient, so dᵀ∇L = −‖g‖² and dᵀ∇²L d = gᵀHg.
+    assert result.step_slope == pytest.approx(-(gradient.T @ gradient).item(), rel=1e-4)
+    assert result.step_curvature == pytest.approx(
+        (gradient.T @ hessian @ gradient).item(), rel=1e-2
+    )
+
+
+def test_the_first_step_of_adam_is_a_sign(probe, quadratic):
+    model, path, _, gradient, hessian, _ = quadratic(keras.optimizers.Adam(1e-3))
+    result = probe(model, data=path, batches=1, batch_size=16)
+    d = -np.sign(gradient)
+    assert result.step_slope == pytest.approx(float(np.sum(d * gradient)), rel=1e-3)
+    assert result.step_curvature == pytest.approx((d.T @ hessian @ d).item(), rel=1e-2)
+
+
+def test_the_rate_and_the_optimizer_can_be_set(probe, quadratic):
+    model, path, *_ = quadratic(keras.optimizers.SGD(0.1))
+    ratio = {
+        rate: next(iter(probe(model, data=path, learning_rate=rate).calls.values())).update_ratio
+        for rate in (0.1, 0.2)
+    }
+    assert ratio[0.2] == pytest.approx(2 * ratio[0.1], rel=1e-4)
+    signed = probe(model, data=path, batches=1, optimizer="adam", learning_rate=0.01)
+    step = 0.01 * np.sqrt(3) / np.linalg.norm(model.get_weights()[0])
+    assert next(iter(signed.calls.values())).update_ratio == pytest.approx(step, rel=1e-3)
+
+
+def test_an_unknown_optimizer_is_wrong_usage(probe, quadratic):
+    model, path, *_ = quadratic("sgd")
+    with pytest.raises(UsageError, match="no Keras optimizer is called 'sdg'"):
+        probe(model, data=path, optimizer="sdg")
+
+
+def test_without_an_optimizer_there_is_no_trial(probe, sequential):
+    result = probe(sequential(keras.Input((3,)), layers.Dense(1), loss=None))
+    assert result.trial_losses == ()
+    assert result.step_slope is None
+
+
+def test_a_schedule_starts_at_its_first_rate(probe, quadratic):
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.0])
+    model, path, *_ = quadratic(keras.optimizers.SGD(schedule))
+    losses = probe(model, data=path, batches=1, batch_size=16).trial_losses
+    assert losses[3] == losses[4] < losses[0]
+
+
+def _gradient(w, path):
+    with np.load(path) as stored:
+        x, y = stored["x"].astype(float), stored["y"].astype(float)
+    return 2 / len(x) * x.T @ (x @ w - y)

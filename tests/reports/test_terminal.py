@@ -1,0 +1,99 @@
+"""Text fits 80 columns, says the same with and without colour, and sends no name's escapes on."""
+
+import io
+import re
+
+import pytest
+from golden_report import check_golden
+from report_samples import (
+    NASTY_NAMES,
+    SAMPLES,
+    exploding_stack,
+    founding_case,
+    nasty_names,
+    onnx_unknown,
+)
+from rich.cells import cell_len
+from rich.console import Console
+
+from auditor.reports.terminal import TextReporter, print_text
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def printed(*results, verbose=0, **console):
+    stream = io.StringIO()
+    settings = {"width": 80, "_environ": {}} | console
+    print_text(results, Console(file=stream, **settings), verbose)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_fits_80_columns_in_plain_characters(name):
+    text = TextReporter().render((SAMPLES[name](),))
+    for line in text.splitlines():
+        assert cell_len(line) <= 80
+        assert line == line.rstrip()
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize("verbose", [-1, 0, 1])
+def test_colour_adds_nothing_but_colour(verbose):
+    coloured = printed(
+        nasty_names(),
+        exploding_stack(),
+        verbose=verbose,
+        force_terminal=True,
+        color_system="truecolor",
+    )
+    assert ANSI.search(coloured)
+    assert ANSI.sub("", coloured) == printed(nasty_names(), exploding_stack(), verbose=verbose)
+
+
+def test_no_color_is_honoured():
+    text = printed(
+        exploding_stack(), force_terminal=True, color_system="truecolor", _environ={"NO_COLOR": "1"}
+    )
+    assert not re.search(r"\x1b\[[0-9;]*(3[0-7]|4[0-7]|38|48)", text)
+
+
+@pytest.mark.parametrize("verbose", [-1, 0, 1])
+def test_names_are_shown_and_never_obeyed(verbose):
+    text = printed(nasty_names(), verbose=verbose)
+    assert "".join(text.split("\n")).isprintable()
+    assert r"[red]" in text
+
+
+def test_markup_in_names_is_no_markup():
+    text = printed(nasty_names(), verbose=1)
+    assert r"[red]\x1b[2J" in text
+    assert "[bold]<script>" in text
+    assert "[blink]" in text
+    assert NASTY_NAMES[0] not in text
+
+
+def test_quiet_is_one_line_a_model():
+    text = printed(founding_case(), exploding_stack(), verbose=-1)
+    assert [line.split() for line in text.splitlines()] == [
+        ["broken", "examples/founding_case.keras:", "2", "errors,", "1", "warning,", "1", "note"],
+        ["exploding", "examples/exploding_mlp.keras:", "2", "errors"],
+    ]
+
+
+def test_verbose_adds_evidence_remedy_code_and_reasons():
+    brief, full = printed(exploding_stack()), printed(exploding_stack(), verbose=1)
+    for detail in ("3.620 ± 0.012 a layer", "lower bound", "no bounded activation", "import keras"):
+        assert detail not in brief
+        assert detail in full
+    assert "1 rule could not be judged; -v says why." in brief
+
+
+def test_findings_are_grouped_worst_first():
+    text = TextReporter().render((founding_case(),))
+    places = [text.index(f"\n{title}") for title in ("2 errors", "1 warning", "1 note")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("sample", [founding_case, exploding_stack, onnx_unknown])
+def test_golden(sample):
+    check_golden(f"{sample.__name__}.txt", TextReporter().render((sample(),)))
