@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -22,6 +23,7 @@ from auditor.judgement import Selection
 from auditor.pipeline import AuditOptions, Progress, audit_file, silent
 from auditor.probe.availability import BACKENDS
 from auditor.probe.settings import ProbeSettings
+from auditor.reporter import ConsoleReporter
 from auditor.result import AuditResult
 
 T = TypeVar("T")
@@ -57,7 +59,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _PATH = click.Path(path_type=Path)
-_CODES = {"multiple": True, "metavar": "CODES"}
+_codes_option = partial(click.option, multiple=True, metavar="CODES")
 _SETTINGS_OPTIONS = (
     click.option(
         "--probe/--no-probe",
@@ -80,9 +82,9 @@ _SETTINGS_OPTIONS = (
     click.option("--loss", metavar="NAME", help="For a model that was saved uncompiled."),
     click.option("--optimizer", metavar="NAME", help="For a model that was saved uncompiled."),
     click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="X"),
-    click.option("--select", **_CODES, help="Rules to run, by code or prefix: GEB5. Repeatable."),
-    click.option("--ignore", **_CODES, help="Rules not to run."),
-    click.option("--extend-select", **_CODES, help="Rules to run besides those selected."),
+    _codes_option("--select", help="Rules to run, by code or prefix: GEB5. Repeatable."),
+    _codes_option("--ignore", help="Rules not to run."),
+    _codes_option("--extend-select", help="Rules to run besides those selected."),
     click.option(
         "--timeout",
         type=click.FloatRange(0, min_open=True),
@@ -396,7 +398,11 @@ def _print_text(results: tuple[AuditResult, ...], call: Invocation, *, quiet: bo
 
     forced = {"always": True, "never": False}.get(call.color)
     console = Console(force_terminal=forced, no_color=True if forced is False else None)
-    reporter("text").print(results, console, verbose=-1 if quiet else call.verbose)
+    # Plain standard output may be ASCII: what it lacks is escaped, not a crash.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    text = cast("ConsoleReporter", reporter("text"))
+    text.print(results, console, verbose=-1 if quiet else call.verbose)
 
 
 def tell(error: GebAuditError, verbose: int) -> None:

@@ -117,6 +117,8 @@ def audit_file(path: Path, options: AuditOptions, progress: Progress = silent) -
         from auditor.probe.worker import probe_file
 
         backend = choose_backend(options.backend)
+        if backend is None:
+            raise ProbeFailed(f"no backend is installed; get one with {install_hint()}")
         settings = replace(options.probe_settings, backend=backend)
         return probe_file(path, settings, progress)
 
@@ -259,7 +261,8 @@ def _data_file(data: Any) -> Iterator[Path | None]:
         raise UsageError("data must be (x, y) arrays or the path of an .npz file") from None
     with tempfile.TemporaryDirectory(prefix="geb-audit-") as folder:
         path = Path(folder) / "data.npz"
-        arrays = {name: np.asarray(v) for name, v in (*_named("x", x), *_named("y", y))}
+        named = (*_named("x", x), *_named("y", y))
+        arrays: dict[str, Any] = {name: np.asarray(values) for name, values in named}
         np.savez(path, **arrays)
         yield path
 

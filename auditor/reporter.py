@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from auditor.result import AuditResult
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Reporter(Protocol):
@@ -16,4 +19,12 @@ class Reporter(Protocol):
 
     def render(self, results: tuple[AuditResult, ...]) -> str:
         """The report of these results, one or more, as text."""
+        ...
+
+
+class ConsoleReporter(Reporter, Protocol):
+    """A reporter that also writes to a terminal, in its width and colours."""
+
+    def print(self, results: tuple[AuditResult, ...], console: Console, *, verbose: int) -> None:
+        """Print these results. `verbose` is -1 for a line a model, 0, or 1 for all there is."""
         ...

@@ -68,7 +68,7 @@ def test_a_model_that_cannot_be_saved_is_told() -> None:
             raise RuntimeError("not\nme")
 
     model = keras.Sequential([keras.Input((4,)), Stubborn()], name="stubborn")
-    with pytest.raises(UnreadableModel, match="<stubborn>: .*cannot be saved.*not$"):
+    with pytest.raises(UnreadableModel, match=r"<stubborn>: .*cannot be saved.*not$"):
         read_live_model(model, DEFAULT_LIMITS)
 
 

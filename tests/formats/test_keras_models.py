@@ -405,9 +405,9 @@ def test_limits_are_the_readers_bounds(tmp_path: Path) -> None:
 
     path = tmp_path / "founding.keras"
     founding_case().save(path)
-    with pytest.raises(UnsafeModel, match="GEB905.*more than 3 calls"):
+    with pytest.raises(UnsafeModel, match=r"GEB905.*more than 3 calls"):
         read_model(path, replace(DEFAULT_LIMITS, calls=3))
-    with pytest.raises(UnsafeModel, match="GEB905.*config.json"):
+    with pytest.raises(UnsafeModel, match=r"GEB905.*config.json"):
         read_model(path, replace(DEFAULT_LIMITS, json_bytes=100))
-    with pytest.raises(UnsafeModel, match="GEB909.*config.json"):
+    with pytest.raises(UnsafeModel, match=r"GEB909.*config.json"):
         read_model(path, replace(DEFAULT_LIMITS, json_depth=3))

@@ -56,7 +56,7 @@ def test_no_model(data: bytes, words: str, tmp_path: Path) -> None:
 
 
 def test_random_bytes(tmp_path: Path) -> None:
-    source = random.Random(0)  # noqa: S311 - a test is to be repeatable
+    source = random.Random(0)
     for _ in range(300):
         assert "not an ONNX model" in refusal(source.randbytes(source.randrange(1, 400)), tmp_path)
 

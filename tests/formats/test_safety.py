@@ -81,10 +81,10 @@ HOSTILE: dict[str, tuple[object, str, str]] = {
         "CVE-2025-1550",
     ),
     "module of a function": (layer("Lambda", fn_module="os", function="f"), "GEB902", ""),
-    "name with dots": (layer("Dense", **{"name": "../../evil"}), "GEB903", "CVE-2026-12479"),
-    "absolute name": (layer("Dense", **{"name": "/etc/cron.d/x"}), "GEB903", "CVE-2026-12479"),
-    "backslashes": (layer("Dense", **{"name": "a\\..\\..\\b"}), "GEB903", "CVE-2026-12479"),
-    "nul": (layer("Dense", **{"name": "a\0b"}), "GEB903", "CVE-2026-12479"),
+    "name with dots": (layer("Dense", name="../../evil"), "GEB903", "CVE-2026-12479"),
+    "absolute name": (layer("Dense", name="/etc/cron.d/x"), "GEB903", "CVE-2026-12479"),
+    "backslashes": (layer("Dense", name="a\\..\\..\\b"), "GEB903", "CVE-2026-12479"),
+    "nul": (layer("Dense", name="a\0b"), "GEB903", "CVE-2026-12479"),
     "vocabulary": (layer("StringLookup", vocabulary="/etc/passwd"), "GEB903", "CVE-2025-12058"),
 }
 
@@ -164,7 +164,7 @@ def test_a_projects_own_code_is_a_warning(value: object) -> None:
     "value",
     [
         layer("Dense"),
-        layer("Dense", **{"name": "block1/conv..1/a:b"}),
+        layer("Dense", name="block1/conv..1/a:b"),
         layer("Dense", module="tf_keras.layers"),
         layer("Dense", module="keras.src.layers.core.dense"),
         layer("BertBackbone", module="keras_hub.src.models.bert.bert_backbone"),
