@@ -48,7 +48,7 @@ class LossSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CompileSettings:
-    """The arguments of `compile`, as saved. `origin` is "file", or "option" where a user gave them."""
+    """The arguments of `compile`, as saved; `origin` is "file", or "option" if a user gave them."""
 
     optimizer: OptimizerSettings | None = None
     losses: tuple[LossSettings, ...] = ()

@@ -17,7 +17,7 @@ from auditor.formats.keras_layers import LAYERS, OPAQUE_LAYERS, WRAPPERS
 from auditor.formats.keras_model import LayerConfig
 from auditor.formats.keras_operations import OPERATION_ACTIVATIONS, OPERATIONS, operation
 from auditor.formats.keras_shapes import infer
-from auditor.formats.safety import KERAS_FUNCTION_NAMES
+from auditor.formats.known_names import KERAS_FUNCTION_NAMES
 from auditor.graph.operators import ACTIVATIONS, Op
 
 
