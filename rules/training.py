@@ -134,9 +134,10 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
         if not finite
         else f"rises {growth:.2g}-fold, from {first:.3g} to {max(probe.trial_losses):.3g},"
     )
+    count = len(probe.trial_losses) - 1
     yield context.finding(
         f"At the declared learning rate of {rate:g} the loss {outcome} within "
-        f"{len(probe.trial_losses) - 1} steps of {optimizer.name} on one batch.",
+        f"{count} step{'s' if count != 1 else ''} of {optimizer.name} on one batch.",
         evidence=tuple(evidence),
         remedy="Take the learning rate the plan recommends; see its interval.",
         severity=Severity.ERROR if severe else Severity.WARNING,
