@@ -98,11 +98,14 @@ def unmet(rule: Rule, facts: Facts) -> str:
     return ""
 
 
-def verdict(findings: tuple[Finding, ...], *, probed: bool) -> Verdict:
+def verdict(
+    findings: tuple[Finding, ...], *, probed: bool, forecast_growth: float | None = None
+) -> Verdict:
     """The verdict that findings amount to. Without a probe, no finding means `unknown`.
 
     A model that cannot be trained at all is broken whatever its gradients do; one that merely
-    blows up or dies away is named so, also when the same run found NaN.
+    blows up or dies away is named so, also when the same run found NaN. Where nothing was measured
+    and the initialization is at fault, `forecast_growth` (a factor a layer) says which of the two.
     """
     errors = {finding.code for finding in findings if finding.severity is Severity.ERROR}
     propagation = errors & (EXPLODING | VANISHING | {"GEB503"})
@@ -112,6 +115,8 @@ def verdict(findings: tuple[Finding, ...], *, probed: bool) -> Verdict:
         return Verdict.EXPLODING
     if errors & VANISHING:
         return Verdict.VANISHING
+    if errors == {"GEB302"} and not probed and forecast_growth is not None:
+        return Verdict.EXPLODING if forecast_growth > 1 else Verdict.VANISHING
     if errors:
         return Verdict.BROKEN
     return Verdict.STABLE if probed else Verdict.UNKNOWN

@@ -178,7 +178,11 @@ def _audit(
             parameters=graph.parameters,
             trainable_parameters=graph.trainable_parameters,
         ),
-        verdict=verdict(findings, probed=probe is not None),
+        verdict=verdict(
+            findings,
+            probed=probe is not None,
+            forecast_growth=facts.forecast.growth_rate if facts.forecast else None,
+        ),
         graph=graph,
         findings=findings,
         skipped=skipped,

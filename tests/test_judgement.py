@@ -120,3 +120,15 @@ def test_fingerprint_stays_while_code_and_place_do() -> None:
     assert first.fingerprint == finding("GEB501", Severity.INFO).fingerprint
     assert first.fingerprint != finding("GEB502").fingerprint
     assert len(first.fingerprint) == 16
+
+
+@pytest.mark.parametrize(
+    ("growth", "expected"),
+    [(2.3, Verdict.EXPLODING), (0.3, Verdict.VANISHING), (None, Verdict.BROKEN)],
+)
+def test_an_unmeasured_initialization_is_named_by_its_forecast(
+    growth: float | None, expected: Verdict
+) -> None:
+    found = (finding("GEB302"),)
+    assert verdict(found, probed=False, forecast_growth=growth) is expected
+    assert verdict(found, probed=True, forecast_growth=growth) is Verdict.BROKEN

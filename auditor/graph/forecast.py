@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from auditor.graph.layer_graph import LayerCall, LayerGraph
-from auditor.graph.operators import KERNEL_OPS, NORMALIZATION_OPS, TRAINING_ONLY_OPS, Op
-from auditor.graph.paths import kernel_depth, only_successor, trunk
+from auditor.graph.layer_tail import layer_tail
+from auditor.graph.operators import KERNEL_OPS, Op
+from auditor.graph.paths import kernel_depth, trunk
 from auditor.graph.signal import STANDARD, Backward, Signal, Transfer
 from auditor.graph.transfer import NORMALIZING, transfer
 
@@ -20,10 +21,6 @@ NO_GRADIENT: LogGradient = (-math.inf, -math.inf)
 #: Calls that divide a gradient's norm by the root of the positions they average: no layer's doing,
 #: so that the growth rate is taken on either side of them.
 AVERAGING = frozenset({Op.AVERAGE_POOL, Op.GLOBAL_AVERAGE_POOL, Op.REDUCE})
-#: What may stand between a layer's kernel and the next layer's and still belong to it.
-TAIL_OPS = (
-    NORMALIZATION_OPS | TRAINING_ONLY_OPS | {Op.ACTIVATION, Op.ELEMENTWISE, Op.CAST, Op.IDENTITY}
-)
 #: Share of the calls that must be covered for a rate of the whole model.
 MOST = 0.5
 #: Fewest points left over after a level a stage and the slope.
@@ -173,7 +170,7 @@ def _growth(
         stretch[call.id] = before + (call.id not in transfers or call.op in AVERAGING)
     points: list[tuple[LayerCall, int, float]] = []
     for call in way:
-        end = _tail_end(graph, call)
+        end = layer_tail(graph, call)[-1]
         if call.op not in KERNEL_OPS or call.id in heads or end.id not in transfers:
             continue
         power = float(np.logaddexp(*gradients[end.id]))
@@ -196,15 +193,6 @@ def _slope(stages: Mapping[Hashable, list[tuple[int, float]]]) -> float | None:
         spread += float(np.square(depths - depths.mean()).sum())
         covariance += float((depths - depths.mean()) @ (norms - norms.mean()))
     return math.exp(max(-700.0, min(-covariance / spread, 700.0))) if spread else None
-
-
-def _tail_end(graph: LayerGraph, call: LayerCall) -> LayerCall:
-    """The last of the calls that belong to a layer: its normalization and activation."""
-    following = only_successor(graph, call)
-    while following is not None and following.op in TAIL_OPS:
-        call = following
-        following = only_successor(graph, call)
-    return call
 
 
 def _shape(call: LayerCall) -> Hashable:

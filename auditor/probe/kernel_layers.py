@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
-from auditor.graph.layer_graph import LayerCall, LayerGraph
-from auditor.graph.operators import KERNEL_OPS, NORMALIZATION_OPS, TRAINING_ONLY_OPS, Op
-from auditor.graph.paths import kernel_depth, only_successor, trunk
-
-#: What may stand between a layer's kernel and the next layer's and still belong to it.
-TAIL_OPS = (
-    NORMALIZATION_OPS | TRAINING_ONLY_OPS | {Op.ACTIVATION, Op.ELEMENTWISE, Op.CAST, Op.IDENTITY}
-)
+from auditor.graph.layer_graph import LayerGraph
+from auditor.graph.layer_tail import layer_tail
+from auditor.graph.operators import KERNEL_OPS
+from auditor.graph.paths import kernel_depth, trunk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +38,8 @@ def kernel_layers(graph: LayerGraph, executed: Sequence[str]) -> tuple[KernelLay
     for call in trunk(graph):
         if call.op not in KERNEL_OPS or call.id not in seen:
             continue
-        tail = _tail(graph, call, seen)
+        tail = tuple(takewhile(lambda member: member.id in seen, layer_tail(graph, call)))
         if tail[-1].id in heads and any(member.activation for member in tail):
             continue
         found.append(KernelLayer(call=tail[-1].id, depth=depth[call.id]))
     return tuple(found)
-
-
-def _tail(graph: LayerGraph, call: LayerCall, seen: set[str]) -> list[LayerCall]:
-    run = [call]
-    while True:
-        following = only_successor(graph, run[-1])
-        if following is None or following.op not in TAIL_OPS or following.id not in seen:
-            return run
-        run.append(following)
