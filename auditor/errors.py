@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from auditor.finding import Finding
+    from auditor.hazard import Hazard
 
 
 class GebAuditError(Exception):
@@ -30,14 +30,12 @@ class UnreadableModel(GebAuditError):
 class UnsafeModel(UnreadableModel):
     """A model that is not opened any further, because its very container is hostile. Exit code 3.
 
-    `findings` are the GEB9 findings that say why.
+    `hazards` are what was seen, under the codes of GEB9.
     """
 
-    def __init__(
-        self, message: str, *, findings: tuple[Finding, ...] = (), detail: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, hazards: tuple[Hazard, ...] = (), detail: str = "") -> None:
         super().__init__(message, detail=detail)
-        self.findings = findings
+        self.hazards = hazards
 
 
 class ProbeFailed(GebAuditError):
