@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from auditor.errors import UnreadableModel
-from auditor.formats.hdf5_tree import Hdf5Tree, damaged_as_unreadable
+from auditor.formats.hdf5_process import Hdf5Source
+from auditor.formats.hdf5_tree import Hdf5Group, Hdf5Tree, read_tree
 from auditor.formats.json_document import parse_json
 from auditor.formats.keras_config import graph_from_config, keras_writer
 from auditor.formats.keras_legacy_weights import assign_legacy_weights, read_legacy_weights
@@ -18,11 +17,14 @@ from auditor.formats.keras_zip import digest, told_with_path
 from auditor.formats.limits import Limits
 from auditor.formats.model_file import ModelFile
 from auditor.formats.safety import config_hazards
-from auditor.formats.stored_tensor import FileStamp, StoredTensor, open_hdf5
+from auditor.formats.stored_tensor import FileStamp, StoredTensor
 from auditor.formats.untrusted import plain
 from auditor.graph.weight import Weight
 
 WEIGHTS = "model_weights"
+#: Attributes of the root that are documents, and attributes of groups that list what is in them.
+DOCUMENTS = ("model_config", "training_config", "keras_version")
+LISTS = ("layer_names", "weight_names")
 
 
 def read_keras_h5(path: Path, limits: Limits) -> ModelFile:
@@ -33,14 +35,10 @@ def read_keras_h5(path: Path, limits: Limits) -> ModelFile:
     """
     with told_with_path(path):
         stamp = FileStamp.of(path)
-        with damaged_as_unreadable("the HDF5 file"), open_hdf5(stamp, None) as file:
-            tree = Hdf5Tree(file, stamp, limits)
-            documents = {
-                key: "".join(tree.texts(tree.root, key)[:1])
-                for key in ("model_config", "training_config", "keras_version")
-            }
-            saved = _saved(tree)
-            _check_whole(documents["model_config"], file, saved)
+        tree = read_tree(Hdf5Source(path=stamp.path), stamp, limits, *DOCUMENTS, *LISTS)
+        documents = {name: "".join(tree.root.texts(name)[:1]) for name in DOCUMENTS}
+        saved = _saved(tree)
+        _check_whole(documents["model_config"], tree.root, saved)
         config = parse_json(documents["model_config"], "model_config", limits)
         training: Any = None
         if documents["training_config"]:
@@ -67,19 +65,17 @@ def read_keras_h5(path: Path, limits: Limits) -> ModelFile:
 
 
 def _saved(tree: Hdf5Tree) -> Mapping[str, tuple[StoredTensor, ...]] | None:
-    group = tree.child(tree.root, WEIGHTS)
-    return read_legacy_weights(tree, group) if isinstance(group, h5py.Group) else None
+    group = tree.root.find(WEIGHTS)
+    return read_legacy_weights(tree, group) if isinstance(group, Hdf5Group) else None
 
 
 def _check_whole(
-    config: str, file: h5py.File, saved: Mapping[str, tuple[StoredTensor, ...]] | None
+    config: str, root: Hdf5Group, saved: Mapping[str, tuple[StoredTensor, ...]] | None
 ) -> None:
     if config:
         return
-    weights = saved is not None or "layer_names" in file.attrs
-    own = (b"layers", b"vars", b"_layer_checkpoint_dependencies")
-    weights = weights or any(file.id.links.exists(key) for key in own)
-    if weights:
+    own = ("layers", "vars", "_layer_checkpoint_dependencies")
+    if saved is not None or root.texts("layer_names") or any(key in root.members for key in own):
         raise UnreadableModel(
             "the file holds weights only, not the model; "
             'save the whole model with model.save("model.keras")'

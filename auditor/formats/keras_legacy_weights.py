@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import h5py
-
-from auditor.formats.hdf5_tree import Hdf5Tree
+from auditor.formats.hdf5_tree import Hdf5Dataset, Hdf5Group, Hdf5Tree
 from auditor.formats.keras_model import LayerConfig, ModelConfig
 from auditor.formats.keras_variables import fits, plain_weight, weight_of
 from auditor.formats.keras_weights import weight_specs
@@ -32,22 +30,20 @@ class _Leaf:
     trainable: bool
 
 
-def read_legacy_weights(
-    tree: Hdf5Tree, group: h5py.Group
-) -> Mapping[str, tuple[StoredTensor, ...]]:
+def read_legacy_weights(tree: Hdf5Tree, group: Hdf5Group) -> Mapping[str, tuple[StoredTensor, ...]]:
     """The stored tensors by top-level layer, in the order of the file."""
     found: dict[str, tuple[StoredTensor, ...]] = {}
-    for name in tree.lists(group, "layer_names"):
-        layer = tree.find(group, name)
-        if isinstance(layer, h5py.Group):
+    for name in group.texts("layer_names"):
+        layer = group.find(name)
+        if isinstance(layer, Hdf5Group):
             found[name] = tuple(_tensors(tree, layer))
     return found
 
 
-def _tensors(tree: Hdf5Tree, group: h5py.Group) -> Iterator[StoredTensor]:
-    for name in tree.lists(group, "weight_names"):
-        dataset = tree.find(group, name)
-        tensor = tree.tensor(dataset, name) if isinstance(dataset, h5py.Dataset) else None
+def _tensors(tree: Hdf5Tree, group: Hdf5Group) -> Iterator[StoredTensor]:
+    for name in group.texts("weight_names"):
+        dataset = group.find(name)
+        tensor = tree.tensor(dataset, name) if isinstance(dataset, Hdf5Dataset) else None
         if tensor is not None:
             yield tensor
 

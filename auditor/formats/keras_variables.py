@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-import h5py
-
-from auditor.errors import UnsafeModel
-from auditor.formats.hdf5_tree import DEEPEST, Hdf5Tree
+from auditor.formats.hdf5_tree import Hdf5Dataset, Hdf5Group, Hdf5Tree
 from auditor.formats.keras_fans import Fans
 from auditor.formats.keras_model import LayerConfig, ModelConfig
 from auditor.formats.keras_weights import container_names, weight_specs
@@ -62,34 +59,30 @@ class VariableGroup:
                 yield from group.walk(f"{path}/{name}" if path else name)
 
 
-def read_variables(tree: Hdf5Tree, *, named: bool = False) -> VariableGroup:
-    """The saved objects of an open model.weights.h5, with the names of their layers if `named`."""
-    return _read_group(tree, tree.root, 0, named=named)
+def read_variables(tree: Hdf5Tree) -> VariableGroup:
+    """The saved objects of a model.weights.h5, with their layers' names if those were read."""
+    return _read_group(tree, tree.root, root=True)
 
 
-def _read_group(tree: Hdf5Tree, group: h5py.Group, depth: int, *, named: bool) -> VariableGroup:
-    if depth > DEEPEST:
-        raise UnsafeModel(
-            f"GEB909 recursion-or-nesting: weights are nested more than {DEEPEST} groups deep"
-        )
+def _read_group(tree: Hdf5Tree, group: Hdf5Group, *, root: bool = False) -> VariableGroup:
     name = ""
     own: tuple[StoredTensor, ...] = ()
     below: dict[str, VariableGroup] = {}
-    for key, member in tree.children(group):
-        if not isinstance(member, h5py.Group) or (depth == 0 and key in NOT_WEIGHTS):
+    for key, member in group.members.items():
+        if not isinstance(member, Hdf5Group) or (root and key in NOT_WEIGHTS):
             continue
         if key == "vars":
             own = _read_own(tree, member)
-            name = next(iter(tree.texts(member, "name")), "") if named else ""
+            name = next(iter(member.texts("name")), "")
         else:
-            below[key] = _read_group(tree, member, depth + 1, named=named)
+            below[key] = _read_group(tree, member)
     return VariableGroup(name=name, own=own, below=below)
 
 
-def _read_own(tree: Hdf5Tree, group: h5py.Group) -> tuple[StoredTensor, ...]:
+def _read_own(tree: Hdf5Tree, group: Hdf5Group) -> tuple[StoredTensor, ...]:
     tensors: list[tuple[int, str, StoredTensor]] = []
-    for key, member in tree.children(group):
-        tensor = tree.tensor(member, key) if isinstance(member, h5py.Dataset) else None
+    for key, member in group.members.items():
+        tensor = tree.tensor(member, key) if isinstance(member, Hdf5Dataset) else None
         if tensor is not None:
             index = int(key) if key.isascii() and key.isdigit() and len(key) < 7 else 10**7
             tensors.append((index, key, tensor))

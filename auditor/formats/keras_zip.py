@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import GebAuditError, UnreadableModel
+from auditor.errors import GebAuditError, UnreadableModel, UnsafeModel
 from auditor.formats.archive import Archive
-from auditor.formats.hdf5_tree import Hdf5Tree, damaged_as_unreadable
+from auditor.formats.hdf5_process import Hdf5Source
+from auditor.formats.hdf5_tree import read_tree
 from auditor.formats.json_document import parse_json
 from auditor.formats.keras_config import graph_from_config, keras_writer
 from auditor.formats.keras_model import LayerConfig
@@ -23,7 +24,7 @@ from auditor.formats.keras_variables import (
 from auditor.formats.limits import Limits
 from auditor.formats.model_file import ModelFile
 from auditor.formats.safety import config_hazards
-from auditor.formats.stored_tensor import FileStamp, open_hdf5
+from auditor.formats.stored_tensor import FileStamp
 from auditor.formats.untrusted import mapping, summary
 from auditor.graph.weight import Weight
 
@@ -95,9 +96,8 @@ def _variables(archive: Archive, stamp: FileStamp, limits: Limits, *, named: boo
     span = archive.span(WEIGHTS)
     if span is None:
         archive.check_inflated(WEIGHTS)
-    with damaged_as_unreadable(WEIGHTS), open_hdf5(stamp, WEIGHTS) as file:
-        tree = Hdf5Tree(file, stamp, limits, member=WEIGHTS, span=span)
-        return read_variables(tree, named=named)
+    source = Hdf5Source(path=stamp.path, member=WEIGHTS, span=span)
+    return read_variables(read_tree(source, stamp, limits, *(["name"] if named else [])))
 
 
 def digest(path: Path) -> str:
@@ -114,6 +114,9 @@ def told_with_path(path: Path) -> Iterator[None]:
     except GebAuditError as error:
         if str(error).startswith(f"{path}:"):
             raise
+        if isinstance(error, UnsafeModel):
+            line = f"{path}: {error}"
+            raise UnsafeModel(line, hazards=error.hazards, detail=error.detail) from error
         raise type(error)(f"{path}: {error}", detail=error.detail) from error
     except OSError as error:
         raise UnreadableModel(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of the readers, with their defaults.
 
-    json_bytes: size of a configuration; json_depth: its nesting; members: files in an archive, and
-    groups in an HDF5 file; calls: layer calls in a model; nesting: models within models;
-    inflated_bytes: size of a compressed archive member, which has to be inflated in memory (what
-    Keras writes is stored, and is read in place at any size); expansion: inflated over compressed
-    bytes from which a member is a bomb (deflate reaches 1032, real models stay near 1).
+    json_bytes: size of a configuration; json_depth: its nesting, and that of groups in an HDF5
+    file; members: files in an archive, and groups and datasets in an HDF5 file; calls: layer calls
+    in a model; nesting: models within models; inflated_bytes: size of a compressed archive member,
+    which has to be inflated in memory (what Keras writes is stored, and is read in place at any
+    size); expansion: inflated over compressed bytes from which a member is a bomb (deflate reaches
+    1032, real models stay near 1); seconds and memory_bytes: what the HDF5 library, which is
+    native code, may take for one answer and for one file (address space, more than it touches).
     """
 
     json_bytes: int = 64 * 2**20
@@ -23,6 +25,8 @@ class Limits:
     nesting: int = 32
     inflated_bytes: int = 2 * 2**30
     expansion: int = 100
+    seconds: float = 30.0
+    memory_bytes: int = 6 * 2**30
 
 
 DEFAULT_LIMITS = Limits()

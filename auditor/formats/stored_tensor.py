@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import atexit
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import threading
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from auditor.errors import UnreadableModel
-from auditor.formats.archive import Archive, SpanStream, StoredSpan
-from auditor.formats.limits import DEFAULT_LIMITS
+from auditor.formats.hdf5_process import Hdf5Process, Hdf5Source
+from auditor.formats.limits import Limits
 from auditor.graph.weight import TensorReader
 
 
@@ -80,22 +78,55 @@ class Hdf5Tensor:
     """Reads a dataset that is chunked, compressed, or in a compressed archive member."""
 
     stamp: FileStamp
-    member: str | None
+    source: Hdf5Source
+    limits: Limits
     dataset: str
     bfloat16: bool = False
 
     def __call__(self) -> np.ndarray[Any, Any]:
         """The values. Raises `UnreadableModel` when the file is gone or changed, or damaged."""
         self.stamp.check()
-        with open_hdf5(self.stamp, self.member) as file:
-            try:
-                values = np.asarray(file[self.dataset][()])
-            except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-                raise UnreadableModel(
-                    f"{self.stamp.path}: the values of {self.dataset!r} are damaged",
-                    detail=str(error),
-                ) from error
+        try:
+            values = _LAST.values(self.source, self.limits, self.dataset)
+        except UnreadableModel as error:
+            raise UnreadableModel(f"{self.stamp.path}: {error}", detail=error.detail) from error
         return widened(values, self.bfloat16)
+
+
+class _LastFile:
+    """The file that values were last asked of, kept open: its tensors are read one after another.
+
+    A compressed archive member would otherwise be inflated anew for each.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._source: Hdf5Source | None = None
+        self._process: Hdf5Process | None = None
+        self._owner = 0
+
+    def values(self, source: Hdf5Source, limits: Limits, dataset: str) -> np.ndarray[Any, Any]:
+        with self._lock:
+            if self._process is None or (self._source, self._owner) != (source, os.getpid()):
+                self.close()
+                self._process = Hdf5Process(source, limits)
+                self._source, self._owner = source, os.getpid()
+            try:
+                return self._process.values(dataset)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Let the file go."""
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.close()
+
+
+_LAST = _LastFile()
+# Before the process it runs in is ended, which was registered earlier.
+atexit.register(_LAST.close)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,46 +146,3 @@ def widened(values: np.ndarray[Any, Any], bfloat16: bool) -> np.ndarray[Any, Any
         return values
     halves = np.ascontiguousarray(values).view("<u2").astype("<u4")
     return (halves << 16).view("<f4")
-
-
-@contextmanager
-def open_hdf5(stamp: FileStamp, member: str | None) -> Iterator[h5py.File]:
-    """The HDF5 file at a path, or that in a member of the zip archive there, never extracted.
-
-    A stored member is read in place; a compressed one is inflated in memory, within limits.
-    Raises `UnreadableModel` for what is not a readable HDF5 file.
-    """
-    place = member or "the HDF5 file"
-    source: Any = str(stamp.path)
-    if member is not None:
-        span = _span(stamp, member)
-        source = io.BytesIO(_inflated(stamp, member)) if span is None else _buffered(stamp, span)
-    try:
-        file = h5py.File(source, "r")
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise UnreadableModel(
-            f"{place} is truncated or damaged; save or copy the model again", detail=str(error)
-        ) from error
-    try:
-        with file:
-            yield file
-    finally:
-        if member is not None:
-            source.close()
-
-
-def _buffered(stamp: FileStamp, span: StoredSpan) -> io.BufferedReader:
-    return io.BufferedReader(SpanStream(stamp.path, span), buffer_size=2**16)
-
-
-@lru_cache(maxsize=16)
-def _span(stamp: FileStamp, member: str) -> StoredSpan | None:
-    with Archive(stamp.path, DEFAULT_LIMITS) as archive:
-        return archive.span(member)
-
-
-# One compressed member at a time: its tensors are read one after the other.
-@lru_cache(maxsize=1)
-def _inflated(stamp: FileStamp, member: str) -> bytes:
-    with Archive(stamp.path, DEFAULT_LIMITS) as archive:
-        return archive.read(member, DEFAULT_LIMITS.inflated_bytes)
