@@ -247,6 +247,7 @@ class Invocation:
         return AuditOptions(
             probe=settings.probe,
             backend=settings.backend,
+            limits=settings.limits,
             probe_settings=ProbeSettings(
                 device=settings.device,
                 batch_size=settings.batch_size,

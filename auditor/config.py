@@ -10,6 +10,7 @@ from typing import Any
 
 from auditor.errors import UsageError
 from auditor.finding import Severity
+from auditor.formats.limits import DEFAULT_LIMITS, Limits
 from auditor.rule import OptionValue
 
 FILE_NAME = "geb-audit.toml"
@@ -21,8 +22,8 @@ class Settings:
     """Everything the command line and a configuration file can set, with the defaults.
 
     In a file the names are written with hyphens; `rules` is a table of rule codes, each with
-    `severity` and the rule's own options. What lifts a protection (`--unsafe`) or names a file
-    of the moment (`--data`) is for the command line alone.
+    `severity` and the rule's own options, and `limits` one of the readers' bounds. What lifts a
+    protection (`--unsafe`) or names a file of the moment (`--data`) is for the command line alone.
     """
 
     probe: bool | None = None
@@ -42,6 +43,7 @@ class Settings:
     html: bool = True
     timeout: float = 300.0
     max_memory: int = 8192
+    limits: Limits = DEFAULT_LIMITS
     options: Mapping[str, Mapping[str, OptionValue]] = field(default_factory=dict)
     severities: Mapping[str, Severity] = field(default_factory=dict)
 
@@ -49,11 +51,17 @@ class Settings:
         """The settings as TOML, each with where it came from."""
         shown = []
         for item in fields(self):
-            if item.name in ("options", "severities"):
+            if item.name in ("limits", "options", "severities"):
                 continue
             value = getattr(self, item.name)
             text = f"{item.name.replace('_', '-')} = {toml(value)}"
             shown.append(f"{text:<40} # {origin.get(item.name, 'default')}")
+        shown += ["", "[limits]"]
+        for bound in fields(Limits):
+            value = getattr(self.limits, bound.name)
+            changed = value != getattr(DEFAULT_LIMITS, bound.name)
+            text = f"{bound.name.replace('_', '-')} = {toml(value)}"
+            shown.append(f"{text:<40} # {origin.get('limits') if changed else 'default'}")
         for code in sorted({*self.options, *self.severities}):
             shown += ["", f"[rules.{code}]"]
             if code in self.severities:
@@ -106,9 +114,14 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         if key == "rules":
             values["options"], values["severities"] = _rule_tables(path, value)
             continue
+        if key == "limits":
+            values["limits"] = _limits(path, value)
+            continue
         name = key.replace("-", "_")
         if name not in _CHECKS or name != key.replace("-", "_").lower():
-            known = ", ".join(sorted(check.replace("_", "-") for check in (*_CHECKS, "rules")))
+            known = ", ".join(
+                sorted(check.replace("_", "-") for check in (*_CHECKS, "limits", "rules"))
+            )
             raise UsageError(f"{path}: unknown setting {key!r}; there are {known}")
         values[name] = _CHECKS[name](path, key, value)
     return values, dict.fromkeys(values, str(path))
@@ -140,6 +153,19 @@ def _rule_tables(
             else:
                 raise UsageError(f"{path}: option {key!r} of {code} must be a single value")
     return options, severities
+
+
+def _limits(path: Path, table: Any) -> Limits:
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: `limits` must be a table, such as [tool.geb-audit.limits]")
+    known = {item.name.replace("_", "-"): item for item in fields(Limits)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise UsageError(f"{path}: unknown limit {key!r}; there are {', '.join(sorted(known))}")
+        check = _positive if isinstance(known[key].default, float) else _whole(1)
+        values[known[key].name] = check(path, key, value)
+    return Limits(**values)
 
 
 def _wants(path: Path, key: str, what: str, value: Any) -> UsageError:

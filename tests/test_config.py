@@ -1,5 +1,6 @@
 """Configuration files: found upward, read strictly, overridden by the command line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from auditor.config import Settings, nearest_config, read_config
 from auditor.errors import UsageError
 from auditor.finding import Severity
+from auditor.formats import DEFAULT_LIMITS
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -97,3 +99,27 @@ def test_settings_lines_are_valid_toml_and_say_where_from(tmp_path: Path) -> Non
     assert tomllib.loads(text)["rules"]["GEB402"]["severity"] == "info"
     assert any("seed = 7" in line and "command line" in line for line in lines)
     assert any("batches = 3" in line and "default" in line for line in lines)
+
+
+def test_limits_of_the_readers(tmp_path: Path) -> None:
+    path = write(tmp_path, "geb-audit.toml", "[limits]\nseconds = 5\njson-depth = 40\n")
+    values, origin = read_config(path)
+    settings = Settings(**values)
+    assert settings.limits == replace(DEFAULT_LIMITS, seconds=5.0, json_depth=40)
+    shown = "\n".join(settings.lines(origin))
+    assert f"json-depth = 40                          # {path}" in shown
+    assert "members = 100000                         # default" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("limits = 3", "must be a table"),
+        ("[limits]\nnonsense = 3", "unknown limit 'nonsense'; there are calls"),
+        ("[limits]\nmembers = 0", "members must be a whole number of at least 1"),
+        ("[limits]\nseconds = true", "seconds must be a positive number"),
+    ],
+)
+def test_wrong_limits(tmp_path: Path, text: str, line: str) -> None:
+    with pytest.raises(UsageError, match=line):
+        read_config(write(tmp_path, "geb-audit.toml", text))
