@@ -94,6 +94,12 @@ class Hdf5Server:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
+def warm_up() -> None:
+    """Have a server start while something else is done, if none is kept."""
+    if not _idle:
+        give_back(Hdf5Server())
+
+
 def take() -> Hdf5Server:
     """A server that serves nobody: a kept one, or a new one."""
     while True:

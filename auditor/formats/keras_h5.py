@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from auditor.errors import UnreadableModel
+from auditor.formats.digest import Digest
 from auditor.formats.hdf5_process import Hdf5Source
+from auditor.formats.hdf5_server import warm_up
 from auditor.formats.hdf5_tree import Hdf5Group, Hdf5Tree, read_tree
 from auditor.formats.json_document import parse_json
 from auditor.formats.keras_config import graph_from_config, keras_writer
 from auditor.formats.keras_legacy_weights import assign_legacy_weights, read_legacy_weights
 from auditor.formats.keras_model import LayerConfig
-from auditor.formats.keras_zip import digest, told_with_path
+from auditor.formats.keras_zip import told_with_path
 from auditor.formats.limits import Limits
 from auditor.formats.model_file import ModelFile
+from auditor.formats.refusal import keeping
 from auditor.formats.safety import config_hazards
 from auditor.formats.stored_tensor import FileStamp, StoredTensor
 from auditor.formats.untrusted import plain
@@ -33,7 +36,8 @@ def read_keras_h5(path: Path, limits: Limits) -> ModelFile:
     Raises `UnreadableModel`, also for a file that holds weights only; `UnsafeModel` where the file
     leads elsewhere by links, or declares what it does not hold.
     """
-    with told_with_path(path):
+    warm_up()
+    with told_with_path(path), Digest(path) as digest:
         stamp = FileStamp.of(path)
         tree = read_tree(Hdf5Source(path=stamp.path), stamp, limits, *DOCUMENTS, *LISTS)
         documents = {name: "".join(tree.root.texts(name)[:1]) for name in DOCUMENTS}
@@ -42,8 +46,7 @@ def read_keras_h5(path: Path, limits: Limits) -> ModelFile:
         config = parse_json(documents["model_config"], "model_config", limits)
         training: Any = None
         if documents["training_config"]:
-            document = parse_json(documents["training_config"], "training_config", limits)
-            training = plain(document)
+            training = parse_json(documents["training_config"], "training_config", limits)
         hazards = (
             *config_hazards(config, "model_config"),
             *config_hazards(training, "training_config"),
@@ -52,16 +55,17 @@ def read_keras_h5(path: Path, limits: Limits) -> ModelFile:
         def weights(root: LayerConfig) -> Mapping[str, tuple[Weight, ...]]:
             return assign_legacy_weights(root, saved or {})
 
-        graph = graph_from_config(
-            config,
-            format="keras-h5",
-            writer=keras_writer(documents["keras_version"]),
-            weights=weights,
-            training=training,
-            notes=() if saved is not None else (f"the file holds no {WEIGHTS}",),
-            limits=limits,
-        )
-        return ModelFile(path=path, sha256=digest(path), graph=graph, hazards=hazards)
+        with keeping(hazards):
+            graph = graph_from_config(
+                config,
+                format="keras-h5",
+                writer=keras_writer(documents["keras_version"]),
+                weights=weights,
+                training=plain(training),
+                notes=() if saved is not None else (f"the file holds no {WEIGHTS}",),
+                limits=limits,
+            )
+        return ModelFile(path=path, sha256=digest.hex(), graph=graph, hazards=hazards)
 
 
 def _saved(tree: Hdf5Tree) -> Mapping[str, tuple[StoredTensor, ...]] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 from auditor.errors import GebAuditError, UnreadableModel, UnsafeModel
 from auditor.formats.archive import Archive
+from auditor.formats.digest import Digest
 from auditor.formats.hdf5_process import Hdf5Source
+from auditor.formats.hdf5_server import warm_up
 from auditor.formats.hdf5_tree import read_tree
 from auditor.formats.json_document import parse_json
 from auditor.formats.keras_config import graph_from_config, keras_writer
@@ -23,6 +24,8 @@ from auditor.formats.keras_variables import (
 )
 from auditor.formats.limits import Limits
 from auditor.formats.model_file import ModelFile
+from auditor.formats.pickled_members import pickle_hazards
+from auditor.formats.refusal import keeping
 from auditor.formats.safety import config_hazards
 from auditor.formats.stored_tensor import FileStamp
 from auditor.formats.untrusted import mapping, summary
@@ -37,11 +40,12 @@ def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
 
     Raises `UnreadableModel`; `UnsafeModel` where the archive itself is hostile.
     """
-    with told_with_path(path):
+    warm_up()
+    with told_with_path(path), Digest(path) as digest:
         stamp = FileStamp.of(path)
         with Archive(path, limits) as archive:
             config, metadata, notes = _documents(archive, limits)
-            hazards = config_hazards(config, CONFIG)
+            hazards = (*config_hazards(config, CONFIG), *pickle_hazards(archive, limits))
             if WEIGHTS not in archive.names:
                 notes = (*notes, f"the archive holds no {WEIGHTS}: values of weights are not known")
 
@@ -54,15 +58,16 @@ def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
                 # The noted names are read only where classes alone do not lead to the variables.
                 return assign_variables(root, _variables(archive, stamp, limits, named=True))
 
-            graph = graph_from_config(
-                config,
-                format="keras",
-                writer=keras_writer(metadata.get("keras_version")),
-                weights=weights,
-                notes=notes,
-                limits=limits,
-            )
-        return ModelFile(path=path, sha256=digest(path), graph=graph, hazards=hazards)
+            with keeping(hazards):
+                graph = graph_from_config(
+                    config,
+                    format="keras",
+                    writer=keras_writer(metadata.get("keras_version")),
+                    weights=weights,
+                    notes=notes,
+                    limits=limits,
+                )
+        return ModelFile(path=path, sha256=digest.hex(), graph=graph, hazards=hazards)
 
 
 def _documents(archive: Archive, limits: Limits) -> tuple[Any, Mapping[str, Any], tuple[str, ...]]:
@@ -98,12 +103,6 @@ def _variables(archive: Archive, stamp: FileStamp, limits: Limits, *, named: boo
         archive.check_inflated(WEIGHTS)
     source = Hdf5Source(path=stamp.path, member=WEIGHTS, span=span)
     return read_variables(read_tree(source, stamp, limits, *(["name"] if named else [])))
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
