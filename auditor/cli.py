@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,13 +23,16 @@ from auditor.finding import Severity
 from auditor.judgement import Selection
 from auditor.pipeline import AuditOptions, Progress, audit_file, silent
 from auditor.probe.availability import BACKENDS
-from auditor.probe.settings import ProbeSettings
+from auditor.probe.settings import DEVICES, ProbeSettings
+from auditor.report_file import write_whole
 from auditor.reporter import ConsoleReporter
-from auditor.result import AuditResult
+from auditor.result import AuditResult, RefusedModel
+from auditor.streams import guarded_streams, reason
 
 T = TypeVar("T")
 
 EXIT_CLEAN, EXIT_FINDINGS, EXIT_USAGE, EXIT_UNAUDITED = 0, 1, 2, 3
+EXIT_INTERRUPTED = 130
 
 
 class DefaultToAudit(click.Group):
@@ -36,6 +40,9 @@ class DefaultToAudit(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put "audit" in front of anything that is neither a command nor the group's own option."""
+        if not args:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(EXIT_USAGE)
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
             args = ["audit", *args]
@@ -58,6 +65,19 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+class Positive(click.FloatRange):
+    """A positive number that is one: `float` takes "nan" and "inf" too."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number. Raises `click.BadParameter`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a positive, finite number.", param, ctx)
+        return number
+
+
 _PATH = click.Path(path_type=Path)
 _codes_option = partial(click.option, multiple=True, metavar="CODES")
 _SETTINGS_OPTIONS = (
@@ -68,7 +88,7 @@ _SETTINGS_OPTIONS = (
         "Default: probe when a backend is installed.",
     ),
     click.option("--backend", type=click.Choice(BACKENDS), help="What the probe runs on."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), help="Default: auto."),
+    click.option("--device", type=click.Choice(DEVICES), help="Default: auto."),
     click.option(
         "--data",
         type=_PATH,
@@ -81,13 +101,13 @@ _SETTINGS_OPTIONS = (
     click.option("--seed", type=click.IntRange(0), help="Default: 0."),
     click.option("--loss", metavar="NAME", help="For a model that was saved uncompiled."),
     click.option("--optimizer", metavar="NAME", help="For a model that was saved uncompiled."),
-    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), metavar="X"),
+    click.option("--learning-rate", type=Positive(0, min_open=True), metavar="X"),
     _codes_option("--select", help="Rules to run, by code or prefix: GEB5. Repeatable."),
     _codes_option("--ignore", help="Rules not to run."),
     _codes_option("--extend-select", help="Rules to run besides those selected."),
     click.option(
         "--timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=Positive(0, min_open=True),
         metavar="S",
         help="Of the probe, in seconds. Default: 300.",
     ),
@@ -135,8 +155,9 @@ def audit(models: tuple[Path, ...], quiet: bool, show_settings: bool, **given: A
         raise UsageError("name at least one model file or folder; see `geb-audit --help`")
     outputs = Outputs.of(call.settings, quiet=quiet)
     audited = call.audit_all(models)
-    outputs.write(audited.results, call)
-    return audited.exit_code(call.settings.fail_on)
+    written = outputs.write(audited.results, call)
+    code = audited.exit_code(call.settings.fail_on)
+    return code if written else max(code, EXIT_USAGE)
 
 
 @cli.command()
@@ -150,6 +171,8 @@ def plan(model: Path, form: str, **given: Any) -> int:
     call = Invocation.of(given)
     audited = call.audit_all((model,))
     for result in audited.results:
+        if result.refused:
+            continue
         if form == "python":
             click.echo(as_python(result.plan, result.graph))
         else:
@@ -280,12 +303,20 @@ class Invocation:
                 files = self._attempt(named, partial(model_files, named))
                 failed += files is None
                 for file in files or ():
-                    audit_one = partial(audit_file, file, options, _naming(progress, file))
+                    audit_one = partial(self._audit, file, options, _naming(progress, file))
                     result = self._attempt(file, audit_one)
-                    failed += result is None
+                    failed += result is None or bool(result.refused)
                     if result is not None:
                         results.append(result)
         return Audited(results=tuple(results), failed=failed)
+
+    def _audit(self, file: Path, options: AuditOptions, progress: Progress) -> AuditResult:
+        """One model's audit; one that is refused has its line, and its findings are reported."""
+        try:
+            return audit_file(file, options, progress)
+        except RefusedModel as error:
+            tell(error, self.verbose)
+            return error.result
 
     def _attempt(self, path: Path, action: Callable[[], T]) -> T | None:
         """What `action` gives; None, and a line on standard error, if the model has to be left."""
@@ -352,29 +383,47 @@ class Outputs:
             quiet=quiet,
         )
 
-    def write(self, results: tuple[AuditResult, ...], call: Invocation) -> None:
-        """Write every report asked for."""
-        from auditor.registry import reporter
-        from auditor.report_file import write_whole
+    def write(self, results: tuple[AuditResult, ...], call: Invocation) -> bool:
+        """Write every report asked for; whether all were.
 
+        One that cannot be written has its line on standard error, and costs none of the others.
+        """
         if not results:
-            return
-        for name, file in self.wanted:
-            if file is not None:
-                write_whole(file, reporter(name).render(results))
-            elif name == "text":
-                _print_text(results, call, quiet=self.quiet)
-            else:
-                click.echo(reporter(name).render(results))
+            return True
+        written = [self._write(name, file, results, call) for name, file in self.wanted]
         if self.default_html:
-            for path, result in _default_names(results):
-                try:
-                    write_whole(path, reporter("html").render((result,)))
-                except UsageError as error:
-                    click.echo(f"no HTML report: {error}", err=True)
-                else:
-                    if not self.quiet:
-                        click.echo(f"Report: {path}")
+            self._write_pages(results)
+        return all(written)
+
+    def _write(
+        self, name: str, file: Path | None, results: tuple[AuditResult, ...], call: Invocation
+    ) -> bool:
+        from auditor.registry import reporter
+
+        if file is None and name == "text":
+            _print_text(results, call, quiet=self.quiet)
+        elif file is None:
+            click.echo(reporter(name).render(results))
+        else:
+            try:
+                write_whole(file, reporter(name).render(results))
+            except UsageError as error:
+                tell(error, call.verbose)
+                return False
+        return True
+
+    def _write_pages(self, results: tuple[AuditResult, ...]) -> None:
+        """The pages written without being asked for: a folder that takes none is no failure."""
+        from auditor.registry import reporter
+
+        for path, result in _default_names(results):
+            try:
+                write_whole(path, reporter("html").render((result,)))
+            except UsageError as error:
+                click.echo(f"no HTML report: {one_line(str(error))}", err=True)
+            else:
+                if not self.quiet:
+                    click.echo(f"Report: {one_line(str(path))}")
 
 
 def _default_names(results: tuple[AuditResult, ...]) -> Iterator[tuple[Path, AuditResult]]:
@@ -410,9 +459,9 @@ def tell(error: GebAuditError, verbose: int) -> None:
     """One clear line on standard error; with -v what lies behind it."""
     click.echo(f"geb-audit: {one_line(str(error))}", err=True)
     if verbose and error.detail:
-        click.echo(error.detail, err=True)
+        click.echo(_printable_lines(error.detail), err=True)
     if verbose > 1:
-        click.echo("".join(traceback.format_exception(error)), err=True)
+        click.echo(_printable_lines("".join(traceback.format_exception(error))), err=True)
 
 
 def internal(error: Exception, where: str = "") -> GebAuditError:
@@ -428,27 +477,48 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def _printable_lines(text: str) -> str:
+    """Text of several lines, none of which steers a terminal: a parser's words may be a file's."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def main() -> None:
-    """Entry point of `geb-audit`."""
+    """Run the command line of this process, and end it."""
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command line of this process; the exit code, after everything was said.
+
+    A reader that has closed standard output changes nothing; what could not be written to it for
+    another reason is wrong usage, as a report file in a place that takes none is.
+    """
     verbose = sum(arg in ("-v", "--verbose") or arg.startswith("-vv") for arg in sys.argv[1:])
+    with guarded_streams() as output:
+        code = _run(verbose)
+        sys.stdout.flush()
+        if output.failure is not None:
+            tell(UsageError(f"cannot write to standard output: {reason(output.failure)}"), verbose)
+            code = max(code, EXIT_USAGE)
+    return code
+
+
+def _run(verbose: int) -> int:
     try:
         code = cli.main(standalone_mode=False)
     except UsageError as error:
         tell(error, verbose)
-        code = EXIT_USAGE
+        return EXIT_USAGE
     except GebAuditError as error:
         tell(error, verbose)
-        code = EXIT_UNAUDITED
+        return EXIT_UNAUDITED
     except click.ClickException as error:
         click.echo(f"geb-audit: {one_line(error.format_message())}", err=True)
-        code = EXIT_USAGE
+        return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         click.echo("geb-audit: interrupted", err=True)
-        code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = EXIT_UNAUDITED
+        return EXIT_INTERRUPTED
     except Exception as error:
         tell(internal(error), verbose)
-        code = EXIT_UNAUDITED
-    sys.exit(code if isinstance(code, int) else EXIT_CLEAN)
+        return EXIT_UNAUDITED
+    return code if isinstance(code, int) else EXIT_CLEAN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,6 +12,9 @@ from typing import Any
 from auditor.errors import UsageError
 from auditor.finding import Severity
 from auditor.formats.limits import DEFAULT_LIMITS, Limits
+from auditor.formats.plain_file import other_kind
+from auditor.probe.availability import BACKENDS
+from auditor.probe.settings import DEVICES
 from auditor.rule import OptionValue
 
 FILE_NAME = "geb-audit.toml"
@@ -54,7 +58,9 @@ class Settings:
             if item.name in ("limits", "options", "severities"):
                 continue
             value = getattr(self, item.name)
-            text = f"{item.name.replace('_', '-')} = {toml(value)}"
+            name = item.name.replace("_", "-")
+            # What is not set has no value in TOML: its line is a comment.
+            text = f"# {name} =" if value is None else f"{name} = {toml(value)}"
             shown.append(f"{text:<40} # {origin.get(item.name, 'default')}")
         shown += ["", "[limits]"]
         for bound in fields(Limits):
@@ -71,9 +77,7 @@ class Settings:
 
 
 def toml(value: Any) -> str:
-    """A value as TOML; None, which TOML lacks, as an empty string."""
-    if value is None:
-        return '""'
+    """A value as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -128,6 +132,8 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    if kind := other_kind(path):
+        raise UsageError(f"{path}: {kind}, not a configuration file")
     try:
         with path.open("rb") as stream:
             return tomllib.load(stream)
@@ -179,8 +185,8 @@ def _boolean(path: Path, key: str, value: Any) -> bool:
 
 
 def _text(path: Path, key: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _wants(path, key, "a string", value)
+    if not isinstance(value, str) or not value:
+        raise _wants(path, key, "a name", value)
     return value
 
 
@@ -209,15 +215,17 @@ def _whole(least: int) -> Any:
 
 
 def _positive(path: Path, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # At most the largest float: TOML has nan, inf, and whole numbers of any length.
+    if not number or not 0 < value <= sys.float_info.max:
         raise _wants(path, key, "a positive number", value)
     return float(value)
 
 
 _CHECKS: Mapping[str, Any] = {
     "probe": _boolean,
-    "backend": _text,
-    "device": _one_of(("auto", "cpu", "gpu")),
+    "backend": _one_of(BACKENDS),
+    "device": _one_of(DEVICES),
     "batch_size": _whole(1),
     "batches": _whole(1),
     "seed": _whole(0),

@@ -7,11 +7,15 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from auditor.probe.availability import available_backends, choose_backend, install_hint
+from auditor.probe.availability import (
+    UPGRADE_KERAS,
+    available_backends,
+    choose_backend,
+    install_hint,
+    unpatched_keras,
+)
 
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "onnx", "h5py", "numpy", "networkx", "rich")
-#: First releases of the Keras lines without the known ways to run code from a model file.
-PATCHED_KERAS = ((3, 12, 4), (3, 15, 1))
 
 
 def examine() -> list[str]:
@@ -32,11 +36,11 @@ def examine() -> list[str]:
         lines.append(f"probe       runs on {chosen} (of {', '.join(available_backends())})")
         if asked and asked != chosen:
             lines.append(f"            KERAS_BACKEND={asked} is not one the probe runs on")
-    keras = installed("keras")
-    if keras is not None and not patched(keras):
+    keras = unpatched_keras()
+    if keras is not None:
         lines.append(
             f"warning     keras {keras} loads code from model files in known ways; "
-            "upgrade with pip install -U keras"
+            f"upgrade with {UPGRADE_KERAS}"
         )
     return lines
 
@@ -47,12 +51,3 @@ def installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def patched(keras: str) -> bool:
-    """Whether this Keras release has the known ways to run code from a model file closed."""
-    digits = [int(part) if part.isdigit() else 0 for part in keras.split(".")[:3]]
-    release = (*digits, 0, 0, 0)[:3]
-    if release[:2] == PATCHED_KERAS[0][:2]:
-        return release >= PATCHED_KERAS[0]
-    return release >= PATCHED_KERAS[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from auditor.hazard import Hazard
@@ -17,6 +17,17 @@ class GebAuditError(Exception):
     def __init__(self, message: str, *, detail: str = "") -> None:
         super().__init__(message)
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors come back from other processes. An exception is unpickled by calling its class on
+        # the message alone, and the classes below want more than that.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[GebAuditError], args: tuple[Any, ...], state: Any) -> GebAuditError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(GebAuditError):

@@ -58,7 +58,8 @@ class Finding:
     """A rule's statement about a model.
 
     `layers` holds ids of layer calls; `remedy` says what to do, and may end in one fenced
-    ```` ```python ```` block; `references` are the rule's sources.
+    ```` ```python ```` block; `references` are the rule's sources. `place` is where in the file it
+    was seen, for what is seen in a file and not at a layer.
     """
 
     code: str
@@ -70,11 +71,12 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     remedy: str = ""
     references: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits that stay the same while code and place do; numbers do not enter."""
-        salient = "\n".join((self.code, *self.layers))
+        salient = "\n".join((self.code, *self.layers, *([self.place] if self.place else [])))
         return hashlib.sha256(salient.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

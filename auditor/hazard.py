@@ -12,7 +12,8 @@ class Hazard:
     """One dangerous thing at one place in a file.
 
     `code` is the rule it belongs to (GEB901 …); `place` says where ("config.json: layers[3]
-    (lambda_1)"); `what` is one sentence; `identifier` names the public advisory, if there is one.
+    (lambda_1)"); `what` is one sentence; `identifier` names the public advisory, if there is one
+    (several separated by commas).
     """
 
     code: str

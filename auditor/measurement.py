@@ -66,13 +66,17 @@ class ProbeResult:
 
     data: "synthetic" or the file's name; `assumptions` say in sentences what was assumed.
     targets: how the targets came about.
+    nonfinite_data: arrays of a user's data that hold NaN or an infinity, each as
+        "x: 3 of 4,096 values"; synthetic batches hold none.
     loss: the loss name used; loss_at_start: its value, mean over batches; loss_expected: what a
         healthy head starts at (ln C, or the targets' variance), None where unknown.
-    depth: number of kernel-bearing layers on the longest path from input to output.
+    depth: number of kernel-bearing layers on the longest path that a gradient has to come back on,
+        from the first trainable weight to the output.
     growth_rate: factor on ‖∂L/∂h‖ a kernel-bearing layer, toward the input (> 1 grows, explodes;
         < 1 shrinks, vanishes), by regression of log ‖∂L/∂h‖ on depth, within stages of equal
         shape; growth_interval its 95 % interval, growth_points the calls that entered: those
-        whose gradient is finite and not zero, a head that ends in an activation left out.
+        behind a trainable weight whose gradient is finite and not zero, a head that ends in an
+        activation left out.
         Without a graph (a subclassed model) depth is the order of execution.
     gradient_ratio: ‖∂L/∂h_first‖ / ‖∂L/∂h_last‖: medians over the first and last eighth of the
         calls that entered the regression.
@@ -100,6 +104,7 @@ class ProbeResult:
     loss: str
     seconds: float
     assumptions: tuple[str, ...] = ()
+    nonfinite_data: tuple[str, ...] = ()
     loss_at_start: float | None = None
     loss_expected: float | None = None
     depth: int = 0

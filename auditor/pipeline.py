@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,21 +10,35 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from auditor.errors import ProbeFailed, UsageError
-from auditor.finding import Severity
+from auditor.errors import ProbeFailed, UnsafeModel, UsageError
+from auditor.finding import Severity, Skipped
 from auditor.formats import DEFAULT_LIMITS, Limits, ModelFile, read_model
-from auditor.graph.compile_settings import CompileSettings, LossSettings, OptimizerSettings
+from auditor.formats.digest import Digest
+from auditor.formats.keras_compile import LEARNING_RATES, loss_settings, optimizer_settings
+from auditor.graph.compile_settings import CompileSettings, OptimizerSettings
 from auditor.graph.forecast import forecast
 from auditor.graph.layer_graph import LayerGraph
 from auditor.judgement import Selection, judge, verdict
 from auditor.measurement import ProbeResult
 from auditor.plan.make import make_plan
-from auditor.probe.availability import choose_backend, install_hint
+from auditor.probe.availability import (
+    UPGRADE_KERAS,
+    check_backend,
+    choose_backend,
+    install_hint,
+    unpatched_keras,
+)
+from auditor.probe.data_file import check_plain
 from auditor.probe.settings import ProbeSettings
 from auditor.registry import rules
-from auditor.result import AuditResult, ModelInfo
+from auditor.result import AuditResult, ModelInfo, RefusedModel
 from auditor.rule import Facts
 
+#: Rules about code that loading runs: what `--unsafe` allows, and nothing else.
+RUNS_CODE = frozenset({"GEB901", "GEB902", "GEB907"})
+#: What a file's name says it is, where the file itself was not read.
+FORMATS = {".h5": "keras-h5", ".hdf5": "keras-h5", ".onnx": "onnx"}
+NOT_OPENED = "the file is unsafe to open and was not read any further"
 #: Told which phase has begun, in a few words.
 Progress = Callable[[str], None]
 #: Measures a model: (graph, progress) → result. Raises `ProbeFailed`.
@@ -38,7 +51,7 @@ class AuditOptions:
 
     `probe` is True (demanded: failing to probe is an error), False (none), or None (where a
     backend is installed and the file allows it). `backend` None takes KERAS_BACKEND, else the
-    first that is installed.
+    first that is installed. Raises `UsageError` for a backend that is none.
     """
 
     probe: bool | None = None
@@ -46,6 +59,12 @@ class AuditOptions:
     probe_settings: ProbeSettings = field(default_factory=ProbeSettings)
     selection: Selection = field(default_factory=Selection)
     limits: Limits = DEFAULT_LIMITS
+
+    def __post_init__(self) -> None:
+        if self.probe not in (True, False, None):
+            raise UsageError(f"probe must be True, False or None, not {self.probe!r}")
+        if self.backend is not None:
+            check_backend(self.backend)
 
 
 def silent(_: str) -> None:
@@ -58,8 +77,8 @@ def audit(
     data: Any = None,
     probe: bool | None = None,
     backend: str | None = None,
-    select: tuple[str, ...] = ("GEB",),
-    ignore: tuple[str, ...] = (),
+    select: str | tuple[str, ...] = ("GEB",),
+    ignore: str | tuple[str, ...] = (),
     batch_size: int | None = None,
     batches: int | None = None,
     seed: int = 0,
@@ -71,12 +90,13 @@ def audit(
 
     Args:
         model: a path, a `keras.Model` or an `onnx.ModelProto`.
-        data: `(x, y)` arrays, or a path to an .npz file; synthetic batches without it.
+        data: `(x, y)` arrays, a dict of arrays by name, or the path of an .npz file; synthetic
+            batches without it. Lists of arrays are several inputs or outputs.
         probe: True demands a probe, False does without, None probes where that is possible.
         backend: "tensorflow"; default as the command line chooses it. A live Keras model is
-            probed in place, on the backend it runs on.
-        select: codes or prefixes of the rules to run.
-        ignore: codes or prefixes of rules not to run.
+            probed in place, on the backend it runs on, and on no other.
+        select: codes or prefixes of the rules to run; a string is one of them.
+        ignore: codes or prefixes of rules not to run, likewise.
         batch_size: samples a batch.
         batches: number of batches.
         seed: of everything random.
@@ -86,12 +106,18 @@ def audit(
 
     Raises:
         UnreadableModel: the model cannot be read.
+        UnsafeModel: the file is hostile and was not opened any further; `findings` say how.
         ProbeFailed: a probe was demanded and could not be run.
         UsageError: an argument is wrong.
     """
     with _data_file(data) as data_path:
         settings = ProbeSettings(
-            seed=seed, data=data_path, loss=loss, optimizer=optimizer, learning_rate=learning_rate
+            seed=seed,
+            data=data_path,
+            given=data is not None and not isinstance(data, (str, Path)),
+            loss=loss,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
         )
         if batch_size is not None:
             settings = replace(settings, batch_size=batch_size)
@@ -101,7 +127,7 @@ def audit(
             probe=probe,
             backend=backend,
             probe_settings=settings,
-            selection=Selection(select=tuple(select), ignore=tuple(ignore)),
+            selection=Selection(select=_codes("select", select), ignore=_codes("ignore", ignore)),
         )
         if isinstance(model, (str, Path)):
             return audit_file(Path(model), options)
@@ -110,8 +136,10 @@ def audit(
 
 def audit_file(path: Path, options: AuditOptions, progress: Progress = silent) -> AuditResult:
     """Audit one model file. Errors as `audit`."""
+    _check(options)
     progress("reading")
-    file = read_model(path, options.limits)
+    with _telling_refusals(path, options):
+        file = read_model(path, options.limits)
 
     def prober(_: LayerGraph, progress: Progress) -> ProbeResult:
         from auditor.probe.worker import probe_file
@@ -127,11 +155,19 @@ def audit_file(path: Path, options: AuditOptions, progress: Progress = silent) -
 
 def audit_live(model: Any, options: AuditOptions, progress: Progress = silent) -> AuditResult:
     """Audit a `keras.Model` or an `onnx.ModelProto` in memory. Errors as `audit`."""
+    _check(options)
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(model, keras.Model):
         from auditor.formats.keras_live import read_live_model
 
-        file = read_live_model(model, options.limits)
+        running = keras.backend.backend()
+        if options.probe is not False and options.backend not in (None, running):
+            raise UsageError(
+                f"backend={options.backend!r}: Keras runs on {running} in this process; set "
+                f"KERAS_BACKEND={options.backend} before it is imported, or audit the saved file"
+            )
+        with _telling_refusals(None, options, kind="keras-live", name=str(model.name)):
+            file = read_live_model(model, options.limits)
 
         def prober(graph: LayerGraph, progress: Progress) -> ProbeResult:
             from auditor.probe.live import probe_live
@@ -141,24 +177,100 @@ def audit_live(model: Any, options: AuditOptions, progress: Progress = silent) -
         return _audit(file, file.graph.name, options, prober, progress)
     onnx = sys.modules.get("onnx")
     if onnx is not None and isinstance(model, onnx.ModelProto):
-        from auditor.formats.onnx_file import read_onnx_proto
+        from auditor.formats.onnx_file import IN_MEMORY, read_onnx_proto
 
-        return _audit(
-            read_onnx_proto(model, options.limits), "<ModelProto>", options, None, progress
-        )
+        with _telling_refusals(None, options, kind="onnx", name=IN_MEMORY):
+            file = read_onnx_proto(model, options.limits)
+        return _audit(file, IN_MEMORY, options, None, progress)
     raise UsageError(
         f"cannot audit a {type(model).__module__}.{type(model).__qualname__}: "
         "give a path, a keras.Model or an onnx.ModelProto"
     )
 
 
+def _check(options: AuditOptions) -> None:
+    """Raise `UsageError` for what is wrong whatever the model is, before time goes into it."""
+    options.selection.check(rules())
+    if options.probe_settings.data is not None:
+        check_plain(options.probe_settings.data)
+
+
+@contextmanager
+def _telling_refusals(
+    path: Path | None, options: AuditOptions, *, kind: str = "", name: str = ""
+) -> Iterator[None]:
+    """Let the error for a model that is not opened any further carry the audit of that much.
+
+    Only what was seen until then is judged; every other rule is skipped with that reason, and the
+    graph is empty. `path` is None for a model in memory, of which `kind` is the format.
+    """
+    try:
+        yield
+    except UnsafeModel as error:
+        if path is not None:
+            kind, name = FORMATS.get(path.suffix.lower(), "keras"), str(path)
+        graph = LayerGraph(
+            name=name if path is None else path.stem,
+            format=kind,
+            writer="",
+            calls=(),
+            edges=(),
+            inputs=(),
+            outputs=(),
+            notes=(f"{NOT_OPENED}: {error}",),
+        )
+        raise RefusedModel(error, _refused(graph, name, path, error, options)) from error
+
+
+def _refused(
+    graph: LayerGraph, name: str, path: Path | None, error: UnsafeModel, options: AuditOptions
+) -> AuditResult:
+    installed = rules()
+    seen = {hazard.code for hazard in error.hazards}
+    findings, skipped = judge(
+        tuple(rule for rule in installed if rule.code in seen),
+        Facts(graph=graph, hazards=error.hazards),
+        options.selection,
+    )
+    unjudged = tuple(
+        Skipped(code=rule.code, reason=NOT_OPENED)
+        for rule in installed
+        if rule.code not in seen and options.selection.takes(rule.code)
+    )
+    return AuditResult(
+        version=version("geb-audit"),
+        model=ModelInfo(
+            path=name,
+            format=graph.format,
+            sha256=_sha256(path),
+            writer="",
+            parameters=0,
+            trainable_parameters=0,
+        ),
+        verdict=verdict(findings, probed=False),
+        graph=graph,
+        findings=findings,
+        skipped=tuple(sorted((*skipped, *unjudged), key=lambda item: item.code)),
+        probe_skipped=f"probe skipped: {NOT_OPENED}",
+        refused=str(error),
+    )
+
+
+def _sha256(path: Path | None) -> str:
+    if path is None:
+        return ""
+    with Digest(path) as digest:
+        return digest.hex()
+
+
 def _audit(
     file: ModelFile, path: str, options: AuditOptions, prober: Prober | None, progress: Progress
 ) -> AuditResult:
     installed = rules()
-    options.selection.check(installed)
     graph = _with_training_options(file.graph, options.probe_settings)
     probe, probe_skipped = _probe(file, path, graph, options, prober, progress)
+    if probe is None and graph.format != "keras-live":
+        _check_names(options.probe_settings)
     progress("judging")
     facts = Facts(
         graph=graph,
@@ -219,18 +331,35 @@ def _no_probe(
     file: ModelFile, graph: LayerGraph, options: AuditOptions, prober: Prober | None
 ) -> str:
     """Why no probe can be begun; empty when one can."""
-    dangerous = [h for h in file.hazards if h.severity is Severity.ERROR]
-    dangerous = dangerous or [h for h in file.hazards if h.severity is Severity.WARNING]
-    if dangerous and not options.probe_settings.unsafe:
+    dangerous = sorted(
+        (h for h in file.hazards if h.severity is not Severity.INFO),
+        key=lambda hazard: (hazard.code in RUNS_CODE, -hazard.severity.rank),
+    )
+    if dangerous and not (options.probe_settings.unsafe and dangerous[0].code in RUNS_CODE):
         first = dangerous[0]
+        if first.code not in RUNS_CODE:
+            return f"this file is not safe to load ({first.code} at {first.place})"
         return (
             f"loading this file would run code it carries or names ({first.code} at "
             f"{first.place}); --unsafe allows that, for a file you trust"
         )
+    custom = [h for h in file.hazards if h.code == "GEB910"]
+    if custom and graph.format != "onnx":
+        return (
+            f"the model {custom[0].what} (GEB910 at {custom[0].place}); audit it live in Python, "
+            "where that is imported"
+        )
     if graph.format == "onnx" or prober is None:
         return "ONNX models are judged statically in this version; probe the Keras model instead"
-    if graph.format != "keras-live" and choose_backend(options.backend) is None:
+    if graph.format == "keras-live":
+        return ""
+    if choose_backend(options.backend) is None:
         return f"no backend is installed; get one with {install_hint()}"
+    if options.probe is None and (keras := unpatched_keras()):
+        return (
+            f"the installed keras {keras} runs code from model files in known ways; upgrade it "
+            f"with {UPGRADE_KERAS}, or demand the probe with --probe, for a file you trust"
+        )
     return ""
 
 
@@ -240,15 +369,39 @@ def _with_training_options(graph: LayerGraph, settings: ProbeSettings) -> LayerG
         return graph
     saved = graph.compile or CompileSettings(origin="option")
     optimizer, losses = saved.optimizer, saved.losses
-    if settings.optimizer is not None or optimizer is None:
-        optimizer = OptimizerSettings(name=(settings.optimizer or "adam").lower())
+    if settings.optimizer is not None:
+        optimizer = optimizer_settings(settings.optimizer)
+    optimizer = optimizer or OptimizerSettings(name="adam")
     if settings.learning_rate is not None:
         optimizer = replace(
             optimizer, learning_rate=settings.learning_rate, schedule=None, schedule_config={}
         )
     if settings.loss is not None:
-        losses = (LossSettings(name=settings.loss),)
+        losses = (loss_settings(settings.loss),)
     return replace(graph, compile=replace(saved, optimizer=optimizer, losses=losses))
+
+
+def _check_names(settings: ProbeSettings) -> None:
+    """Raise `UsageError` for a loss or an optimizer that Keras has none of.
+
+    Where a model is probed or live, Keras itself looks them up, and knows a user's own ones too.
+    """
+    if settings.loss is not None and loss_settings(settings.loss).custom:
+        raise UsageError(
+            f"no Keras loss is called {settings.loss!r}; try mse or categorical_crossentropy"
+        )
+    if settings.optimizer is not None and settings.optimizer.lower() not in LEARNING_RATES:
+        raise UsageError(f"no Keras optimizer is called {settings.optimizer!r}; try adam or sgd")
+
+
+def _codes(name: str, value: Any) -> tuple[str, ...]:
+    """Codes of rules as a caller in Python gives them."""
+    codes = (value,) if isinstance(value, str) else value
+    if not isinstance(codes, (tuple, list, set, frozenset)) or not all(
+        isinstance(code, str) for code in codes
+    ):
+        raise UsageError(f"{name} must be codes or prefixes of rules, not {value!r}")
+    return tuple(codes)
 
 
 @contextmanager
@@ -257,25 +410,7 @@ def _data_file(data: Any) -> Iterator[Path | None]:
     if data is None or isinstance(data, (str, Path)):
         yield None if data is None else Path(data)
         return
-    import numpy as np
+    from auditor.probe.given_data import given_data
 
-    try:
-        x, y = data
-    except (TypeError, ValueError):
-        raise UsageError("data must be (x, y) arrays or the path of an .npz file") from None
-    with tempfile.TemporaryDirectory(prefix="geb-audit-") as folder:
-        path = Path(folder) / "data.npz"
-        named = (*_named("x", x), *_named("y", y))
-        arrays: dict[str, Any] = {name: np.asarray(values) for name, values in named}
-        np.savez(path, **arrays)
+    with given_data(data) as path:
         yield path
-
-
-def _named(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Arrays under the names that an .npz file of data uses."""
-    if isinstance(value, dict):
-        yield from value.items()
-    elif isinstance(value, (list, tuple)):
-        yield from ((f"{prefix}_{index}", item) for index, item in enumerate(value))
-    else:
-        yield prefix, value

@@ -7,24 +7,38 @@ import tempfile
 from pathlib import Path
 
 from auditor.errors import UsageError
+from auditor.formats.plain_file import other_kind
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path` through a temporary file beside it.
 
-    Raises `UsageError` when the place cannot be written.
+    A link is followed, and stays one. What is no file (/dev/stdout, a pipe) is written to as it is.
+
+    Raises `UsageError` when the place cannot be written; nothing is left behind then, and a report
+    that was there before is still there.
     """
+    data = text.encode("utf-8", "backslashreplace")
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot write the report here: {error.strerror}") from error
+        if other_kind(path):
+            path.write_bytes(data)
+        else:
+            _replace(Path(os.path.realpath(path)), data)
+    except BrokenPipeError:
+        # As on standard output: whoever reads has read enough.
+        return
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        told = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: cannot write the report: {told}") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".geb-audit-")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot write the report: {error.strerror}") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from auditor.errors import GebAuditError
+from auditor.errors import GebAuditError, UnsafeModel
 from auditor.finding import Finding, Severity, Skipped
 from auditor.graph.forecast import Forecast
 from auditor.graph.layer_graph import LayerGraph
@@ -49,6 +49,8 @@ class AuditResult:
     """One model's audit.
 
     `probe` is None when no probe ran; `probe_skipped` then says why, and how to get one.
+    `refused` says why the file was not opened any further, and is empty where it was read: the
+    graph of a refused file is empty, and its findings are those of the refusal.
     """
 
     version: str
@@ -61,6 +63,7 @@ class AuditResult:
     probe: ProbeResult | None = None
     probe_skipped: str = ""
     plan: Plan = field(default_factory=Plan)
+    refused: str = ""
 
     @property
     def risk(self) -> None:
@@ -94,3 +97,16 @@ class AuditResult:
         reporter = reporter_for_suffix(target.suffix)
         write_whole(target, reporter.render((self,)))
         return target
+
+
+class RefusedModel(UnsafeModel):
+    """An `UnsafeModel` with the audit that the refusal amounts to: its findings, to be reported."""
+
+    def __init__(self, error: UnsafeModel, result: AuditResult) -> None:
+        super().__init__(str(error), hazards=error.hazards, detail=error.detail)
+        self.result = result
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found before the file was left alone."""
+        return self.result.findings

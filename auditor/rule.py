@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,11 +32,33 @@ class Needs(enum.Flag):
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A parameter of a rule that configuration can set."""
+    """A parameter of a rule that configuration can set.
+
+    A configured value is of the default's type, and a number is above 0: at least 0 where `zero`
+    makes sense, and at most `most`, as 1 for a share.
+    """
 
     name: str
     default: OptionValue
     meaning: str
+    zero: bool = False
+    most: float = sys.float_info.max
+
+    def wanted(self, value: OptionValue) -> str:
+        """What a value must be, in words; empty where `value` is that."""
+        if isinstance(self.default, bool):
+            return "" if isinstance(value, bool) else "true or false"
+        if isinstance(self.default, str):
+            return "" if isinstance(value, str) else "a string"
+        whole = isinstance(self.default, int)
+        if isinstance(value, int if whole else (int, float)) and not isinstance(value, bool):
+            reached = value >= 0 if self.zero else value > 0
+            if reached and value <= self.most:
+                return ""
+        noun = "a whole number" if whole else "a number"
+        low = "of at least 0" if self.zero else "above 0"
+        high = f" and at most {self.most:g}" if self.most < sys.float_info.max else ""
+        return f"{noun} {low}{high}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +167,7 @@ class Context:
         remedy: str = "",
         severity: Severity | None = None,
         confidence: Confidence = Confidence.HIGH,
+        place: str = "",
     ) -> Finding:
         """A finding of this rule; `severity` departs from the rule's default where the case does.
 
@@ -160,6 +184,7 @@ class Context:
             evidence=evidence,
             remedy=remedy,
             references=self.rule.references,
+            place=place,
         )
 
     def skip(self, reason: str) -> Skipped:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from auditor.graph.cost import CallCost, ModelCost
 from auditor.graph.layer_graph import LayerCall, Shape
 from auditor.measurement import CallMeasurement
 from auditor.result import AuditResult
@@ -89,12 +91,33 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
+#: The same of what a call costs. Short labels: the table is wide.
+Cost = tuple[str, str, Callable[[CallCost], int | None], Callable[[int], str]]
+COSTS: tuple[Cost, ...] = (
+    (
+        "MACs",
+        "multiply-adds for one sample",
+        lambda cost: cost.multiply_adds or None,
+        quantity.short,
+    ),
+    (
+        "Memory",
+        "bytes of the call's output for one sample",
+        lambda cost: cost.activation_bytes,
+        quantity.memory,
+    ),
+)
+
+
 def layer_table(
-    result: AuditResult, anchors: Mapping[str, str], severities: Mapping[str, str]
+    result: AuditResult,
+    cost: ModelCost,
+    anchors: Mapping[str, str],
+    severities: Mapping[str, str],
 ) -> LayerTable:
     """The table of `result`'s calls; `anchors` says which calls get a row, and where."""
     rows = [call for call in result.graph.calls if call.id in anchors]
-    columns = _columns(result, rows)
+    columns = _columns(result, cost, rows)
     codes: dict[str, list[str]] = {}
     for finding in result.findings:
         for call_id in finding.layers:
@@ -159,9 +182,12 @@ def shape(one: Shape | None) -> str:
 
 
 Cells = Mapping[str, Cell]
+Number = TypeVar("Number", int, float)
 
 
-def _columns(result: AuditResult, rows: list[LayerCall]) -> list[tuple[Column, Cells]]:
+def _columns(
+    result: AuditResult, cost: ModelCost, rows: list[LayerCall]
+) -> list[tuple[Column, Cells]]:
     factors = gain.gains(result)
     shades = gain.shades(result)
     source = "measured" if result.probe is not None else "forecast, not measured"
@@ -169,6 +195,13 @@ def _columns(result: AuditResult, rows: list[LayerCall]) -> list[tuple[Column, C
         (
             Column(label="Parameters", title="values in the layer's weights"),
             {call.id: _cell(call.parameters or None, quantity.number) for call in rows},
+        ),
+        *(
+            (
+                Column(label=label, title=title),
+                {call.id: _cell(value(cost.calls[call.id]), formatted) for call in rows},
+            )
+            for label, title, value, formatted in COSTS
         ),
         (
             Column(
@@ -208,7 +241,7 @@ def _columns(result: AuditResult, rows: list[LayerCall]) -> list[tuple[Column, C
     ]
 
 
-def _cell(value: float | None, formatted: Callable[[float], str], shade: str = "") -> Cell:
+def _cell(value: Number | None, formatted: Callable[[Number], str], shade: str = "") -> Cell:
     if value is None:
         return Cell(text=quantity.ABSENT, sort="")
     return Cell(text=formatted(value), sort=f"{value:.6g}", shade=shade)

@@ -102,6 +102,23 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def short(value: float) -> str:
+    """A large count for a narrow column: 116 M; exact up to 999."""
+    for exponent, prefix in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        # From 999.5 on, three digits round up to the next prefix.
+        if value >= 0.9995 * 10**exponent:
+            return f"{number(value / 10**exponent)} {prefix}"
+    return number(value)
+
+
+def memory(value: int) -> str:
+    """Bytes in binary units: 512 B, 3.06 MiB."""
+    for exponent, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if value >= 2**exponent:
+            return f"{number(value / 2**exponent)} {unit}"
+    return f"{value} B"
+
+
 def seconds(value: float) -> str:
     """A duration: 0.41 s, 12 s, 3 min 20 s."""
     if value < 60:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from rich.cells import cell_len
@@ -13,17 +13,24 @@ from rich.table import Table
 from rich.text import Text
 
 from auditor.finding import Severity
+from auditor.graph.cost import model_cost
+from auditor.measurement import ProbeResult
 from auditor.result import AuditResult
 
 from . import printable, prose, quantity, wording
+from .cost_view import cost_view, sentence
 from .finding_view import FindingView, finding_views, skipped_views
 from .plan_view import SettingView, layers_named, plan_view
 from .verdict_view import VerdictView, probe_reason, verdict_view
 
 #: Columns of a report that is not printed to a terminal.
 WIDTH = 80
+#: Characters of a model's path that are shown: more than a path of any system has.
+PATH_LIMIT = 4096
 #: Wider than this, lines of prose are hard to read.
 WIDEST = 110
+#: A column of words narrower than this is, too.
+NARROWEST = 16
 
 VERDICT_STYLES = {
     "broken": "bold white on red",
@@ -72,7 +79,7 @@ def print_text(results: tuple[AuditResult, ...], console: Console, verbose: int)
     width = min(console.width, WIDEST)
     for index, result in enumerate(results):
         if verbose < 0:
-            _print(console, [_headline(result)], console.width)
+            _print_line(console, _headline(result))
             continue
         if index:
             console.print()
@@ -84,9 +91,15 @@ def _print(console: Console, parts: Iterable[RenderableType], width: int) -> Non
         console.print(part, width=width, markup=False, emoji=False, highlight=False)
 
 
+def _print_line(console: Console, line: Text) -> None:
+    """Print a model's line: folded on a terminal, and one line wherever lines are counted."""
+    whole = not console.is_terminal
+    console.print(line, soft_wrap=whole, markup=False, emoji=False, highlight=False)
+
+
 def _headline(result: AuditResult) -> Text:
     verdict = verdict_view(result)
-    path = printable.name(result.model.path, 400)
+    path = printable.name(result.model.path, PATH_LIMIT)
     return Text.assemble(_word(verdict), f" {path}: {verdict.tally}", overflow="fold")
 
 
@@ -96,37 +109,52 @@ def _word(verdict: VerdictView) -> tuple[str, str]:
 
 def _model(result: AuditResult, verbose: bool, width: int) -> Iterator[RenderableType]:
     verdict = verdict_view(result)
-    path = printable.name(result.model.path, 400)
+    path = printable.name(result.model.path, PATH_LIMIT)
     title = Text.assemble(_word(verdict), (f" {path}", "bold"), (f"  {verdict.tally}", "dim"))
     if cell_len(title.plain) > width:
         yield Text.assemble(_word(verdict), (f" {verdict.tally}", "dim"))
         title = Text(f" {path}", "bold", overflow="fold")
     yield title
     yield _indented(_text(verdict.sentence), 1)
-    if result.probe is None and result.verdict.value != "unknown" and result.probe_skipped:
+    if costs := sentence(cost_view(result.graph, model_cost(result.graph))):
+        yield _indented(Text(f"{costs}.", style="dim"), 1)
+    if result.probe is not None:
+        yield _indented(Text(_probed(result.probe), style="dim"), 1)
+    elif result.verdict.value != "unknown" and result.probe_skipped:
         yield _indented(Text(f"Probe skipped: {probe_reason(result)}", style="dim"), 1)
     if verdict.headlines:
         yield Text()
-        yield _headlines(verdict)
-    yield from _findings(result, verbose)
-    yield from _plan(result, verbose)
+        yield from _headlines(verdict, width)
+    yield from _findings(result, verbose, width)
+    yield from _plan(result, verbose, width)
     if verbose:
         yield from _assumptions(result)
     yield from _skipped(result, verbose)
 
 
-def _headlines(verdict: VerdictView) -> RenderableType:
-    grid = _grid("left", "right", "left")
-    for headline in verdict.headlines:
-        grid.add_row(
+def _probed(probe: ProbeResult) -> str:
+    """What the model was measured on: figures of synthetic data are not those of real ones."""
+    synthetic = probe.data == "synthetic"
+    data = "synthetic data" if synthetic else printable.name(probe.data)
+    drawn = "" if synthetic or probe.targets == probe.data else " with synthetic targets"
+    batches = wording.plural(probe.batches, "batch", "batches")
+    samples = wording.plural(probe.batch_size, "sample", "samples")
+    return f"Probed on {data}{drawn}: {batches} of {samples}."
+
+
+def _headlines(verdict: VerdictView, width: int) -> Iterator[RenderableType]:
+    rows = [
+        (
             Text(f" {headline.label}"),
             Text(headline.value, style="bold"),
             Text(headline.detail, style="dim"),
         )
-    return grid
+        for headline in verdict.headlines
+    ]
+    yield from _table(rows, ("left", "right", "left"), width)
 
 
-def _findings(result: AuditResult, verbose: bool) -> Iterator[RenderableType]:
+def _findings(result: AuditResult, verbose: bool, width: int) -> Iterator[RenderableType]:
     views = finding_views(result, "", {})
     for severity in reversed(Severity):
         some = [
@@ -139,21 +167,23 @@ def _findings(result: AuditResult, verbose: bool) -> Iterator[RenderableType]:
             yield Text()
             yield Text(title, style=SEVERITY_STYLES[severity.value])
         for view, layers in some:
-            yield from _finding(view, layers, verbose)
+            yield from _finding(view, layers, verbose, width)
 
 
-def _finding(view: FindingView, layers: tuple[str, ...], verbose: bool) -> Iterator[RenderableType]:
-    yield Text.assemble(
-        " ",
+def _finding(
+    view: FindingView, layers: tuple[str, ...], verbose: bool, width: int
+) -> Iterator[RenderableType]:
+    head = Text.assemble(
         (view.code, SEVERITY_STYLES[view.severity]),
         (f" {view.name}", "bold"),
         (f"  {view.confidence}", "dim"),
     )
+    yield _indented(head, 1)
     yield _indented(_text(view.message), 3)
     if layers:
         yield _indented(Text(f"at {layers_named(layers)}", style="cyan", overflow="fold"), 3)
     if verbose and view.evidence:
-        yield _evidence(view)
+        yield from _evidence(view, width)
     for index, paragraph in enumerate(view.remedy.paragraphs):
         yield _hanging("→" if index == 0 else " ", paragraph, 3)
     if verbose and view.remedy.code:
@@ -163,29 +193,28 @@ def _finding(view: FindingView, layers: tuple[str, ...], verbose: bool) -> Itera
             yield _indented(Text(reference, style="dim"), 5)
 
 
-def _evidence(view: FindingView) -> RenderableType:
-    grid = _grid("left", "left", "left")
+def _evidence(view: FindingView, width: int) -> Iterator[RenderableType]:
+    rows = []
     for evidence in view.evidence:
         value = f"{evidence.value} {evidence.unit}".strip()
         how = "; ".join(word for word in (evidence.bound, evidence.method) if word)
-        grid.add_row(Text(f"   {evidence.name}"), Text(value, style="bold"), Text(how, style="dim"))
-    return grid
+        rows.append(
+            (Text(f"   {evidence.name}"), Text(value, style="bold"), Text(how, style="dim"))
+        )
+    yield from _table(rows, ("left", "left", "left"), width)
 
 
-def _plan(result: AuditResult, verbose: bool) -> Iterator[RenderableType]:
+def _plan(result: AuditResult, verbose: bool, width: int) -> Iterator[RenderableType]:
     plan = plan_view(result, {})
     notes = plan.notes if verbose or result.plan.learning_rate is None else ()
     if plan.settings or notes:
         yield Text()
         yield Text("Plan", style="bold green")
-    if plan.settings:
-        grid = _grid("left", "right", "left", "left")
-        for setting in plan.settings:
-            title, value, interval, current = _setting(setting)
-            grid.add_row(
-                Text(f" {title}"), Text(value, "bold"), Text(interval), Text(current, "dim")
-            )
-        yield grid
+    rows = []
+    for setting in plan.settings:
+        title, value, interval, current = _setting(setting)
+        rows.append((Text(f" {title}"), Text(value, "bold"), Text(interval), Text(current, "dim")))
+    yield from _table(rows, ("left", "right", "left", "left"), width)
     if verbose:
         for setting in plan.settings:
             yield from _because(setting)
@@ -247,12 +276,36 @@ def _skipped(result: AuditResult, verbose: bool) -> Iterator[RenderableType]:
         yield _hanging("·", prose.spans(f"{' '.join(view.codes)}: {view.reason}"), 1)
 
 
-def _grid(*justify: Literal["left", "right"]) -> Table:
-    """Columns two apart; the first is indented in its text, as rich mismeasures padded tables."""
+def _table(
+    rows: Sequence[tuple[Text, ...]], justify: tuple[Literal["left", "right"], ...], width: int
+) -> Iterator[RenderableType]:
+    """Columns two apart, the last of which may wrap; where it could not be read, row by row.
+
+    The first column is indented in its text, as rich mismeasures padded tables.
+    """
+    if not rows:
+        return
+    widths = [max(cell_len(cell.plain) for cell in column) for column in zip(*rows, strict=True)]
+    left = width - sum(column + 2 for column in widths[:-1])
+    if left < min(widths[-1], NARROWEST):
+        for row in rows:
+            yield from _stacked(row)
+        return
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for index, side in enumerate(justify):
-        grid.add_column(justify=side, no_wrap=index == 0, overflow="fold")
-    return grid
+    for index, side in enumerate(justify, start=1):
+        grid.add_column(justify=side, no_wrap=index < len(justify), overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    yield grid
+
+
+def _stacked(row: tuple[Text, ...]) -> Iterator[RenderableType]:
+    """A row of a table: the first two cells on a line, the others below it."""
+    label, value, *others = row
+    indent = cell_len(label.plain) - cell_len(label.plain.lstrip())
+    yield _indented(Text.assemble(label[indent:], "  ", value, overflow="fold"), indent)
+    for cell in filter(None, others):
+        yield _indented(cell, indent + 2)
 
 
 def _indented(part: Text, left: int) -> RenderableType:

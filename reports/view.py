@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from auditor.graph.cost import ModelCost, model_cost
 from auditor.measurement import ProbeResult
 from auditor.result import AuditResult
 
 from . import printable, prose, quantity, wording
+from .cost_view import cost_view
 from .finding_view import (
     FindingView,
     SkippedView,
@@ -101,18 +103,19 @@ def model_view(result: AuditResult, anchor: str) -> ModelView:
         for finding in findings
     }
     path = printable.name(result.model.path, 400)
+    cost = model_cost(result.graph)
     return ModelView(
         anchor=anchor,
         title=PurePath(path).name or path or "model",
         path=path,
-        facts=tuple(_model_facts(result)),
+        facts=tuple(_model_facts(result, cost)),
         verdict=verdict_view(result),
         findings=findings,
         skipped=skipped_views(result.skipped),
         skipped_rules=len(result.skipped),
         drawing=draw(result, anchors, severities),
         plot=propagation_plot(result, anchors),
-        layers=layer_table(result, anchors, severities),
+        layers=layer_table(result, cost, anchors, severities),
         calls=len(result.graph.calls),
         probe=None if result.probe is None else _probe(result.probe),
         probe_skipped=probe_reason(result),
@@ -121,7 +124,7 @@ def model_view(result: AuditResult, anchor: str) -> ModelView:
     )
 
 
-def _model_facts(result: AuditResult) -> Iterator[Fact]:
+def _model_facts(result: AuditResult, cost: ModelCost) -> Iterator[Fact]:
     model = result.model
     yield Fact(
         label="Format", value=wording.FORMATS.get(model.format, printable.name(model.format))
@@ -138,6 +141,14 @@ def _model_facts(result: AuditResult) -> Iterator[Fact]:
         title=f"{model.parameters:,} values, {trainable:,} of them trainable",
     )
     yield Fact(label="Layer calls", value=f"{len(result.graph.calls):,}")
+    view = cost_view(result.graph, cost)
+    for label, amount in (
+        ("Depth", view.depth),
+        ("Multiply-adds a sample", view.multiply_adds),
+        ("Activations a sample", view.activations),
+    ):
+        if result.graph.calls:
+            yield Fact(label=label, value=amount.value, title=amount.title)
     yield Fact(label="Training", value=_training(result))
     if model.sha256:
         sha = printable.name(model.sha256)

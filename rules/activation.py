@@ -10,6 +10,7 @@ from auditor.graph import LayerCall, LayerGraph
 from auditor.graph.bypass import bypassed
 from auditor.graph.dimensions import channels, dimension
 from auditor.graph.saturating_runs import SaturatingRun, saturating_runs
+from auditor.graph.trainable_reach import learned_calls
 from auditor.rule import Context, Needs, Option, rule
 
 from .output_activation import head_loss_mismatch, missing_output_activation
@@ -34,6 +35,7 @@ __all__ = [
             name="shrink",
             default=0.01,
             meaning="predicted factor on the gradient over the run, at or below which it fires",
+            most=1.0,
         ),
     ),
 )
@@ -153,7 +155,13 @@ def _units(call: LayerCall) -> int | str:
     needs=Needs.PROBE,
     since="0.1",
     options=(
-        Option(name="share", default=0.5, meaning="share of a layer's units that may be dead"),
+        Option(
+            name="share",
+            default=0.5,
+            meaning="share of a layer's units that may be dead",
+            zero=True,
+            most=1.0,
+        ),
     ),
 )
 def dead_units(context: Context) -> Iterator[Finding | Skipped]:
@@ -192,7 +200,8 @@ def dead_units(context: Context) -> Iterator[Finding | Skipped]:
 
     ## Known problems
     Synthetic batches may leave units silent that real data wakes: confidence is high only for
-    data given with `--data`. With few samples a rarely active unit counts as dead.
+    data given with `--data`. With few samples a rarely active unit counts as dead. Units of frozen
+    layers stay as they are; only a layer of them that is dead as a whole is named, as a warning.
 
     ## References
     - Lu, Shin, Su, Karniadakis 2020, Dying ReLU and initialization: theory and numerical examples,
@@ -213,8 +222,20 @@ def dead_units(context: Context) -> Iterator[Finding | Skipped]:
         return
     sure = Confidence.HIGH if probe.data != "synthetic" else Confidence.MEDIUM
     confidence = Confidence.LOW if samples < 16 else sure
+    learned = learned_calls(graph)
     dead = [call for call, share in measured if share >= 1.0]
-    blocking = [call for call in dead if not bypassed(graph, (call.id,))]
+    all_blocking = [call for call in dead if not bypassed(graph, (call.id,))]
+    fixed = [call for call in all_blocking if call.id not in learned]
+    if fixed and any(call.id in learned for call in graph.output_calls):
+        yield context.finding(
+            f"Every unit of {names(fixed)} gave zero for all {samples} samples, and the layers are "
+            "frozen: what is trained behind them always gets the same.",
+            layers=ids(fixed),
+            evidence=(Evidence(name="dead units", value=1.0, unit="share", method="probe"),),
+            remedy="Load the weights these layers were trained with, or unfreeze them.",
+            confidence=confidence,
+        )
+    blocking = [call for call in all_blocking if call.id in learned]
     if blocking:
         yield context.finding(
             f"Every unit of {names(blocking)} gave zero for all {samples} samples: no signal "
@@ -236,7 +257,7 @@ def dead_units(context: Context) -> Iterator[Finding | Skipped]:
     partly = [
         (call, share)
         for call, share in measured
-        if call not in blocking and share > limit + _chance(call, limit)
+        if call.id in learned and call not in blocking and share > limit + _chance(call, limit)
     ]
     if partly:
         worst, share = max(partly, key=lambda pair: pair[1])

@@ -14,12 +14,19 @@ from auditor.graph.kernel_symmetry import (
     readers,
 )
 from auditor.graph.paths import reaching_outputs
+from auditor.graph.unbuilt import NOT_BUILT, unbuilt
 from auditor.rule import Context, Needs, rule
 
+from .recurrent import recurrent_kernel
 from .weight_scale import mis_scaled_initialization
 from .wording import ids, names
 
-__all__ = ["mis_scaled_initialization", "non_finite_weights", "symmetric_weights"]
+__all__ = [
+    "mis_scaled_initialization",
+    "non_finite_weights",
+    "recurrent_kernel",
+    "symmetric_weights",
+]
 
 
 @rule("GEB301", "symmetric-weights", severity=Severity.ERROR, since="0.1")
@@ -90,6 +97,8 @@ def symmetric_weights(context: Context) -> Iterator[Finding | Skipped]:
     if not symmetries:
         if graph.parameters:
             yield context.skip("no kernel whose values or initializer are known")
+        elif unbuilt(graph):
+            yield context.skip(NOT_BUILT)
         return
     zero: list[LayerCall] = []
     same: list[LayerCall] = []

@@ -110,9 +110,10 @@ def missing_activation(head: Head, loss: LossSettings) -> Mismatch | None:
     if loss.name in MULTICLASS and head.width == 1:
         return None
     wanted = "sigmoid" if loss.name in BINARY else "softmax"
+    divided = ", or is divided by a sum that can be zero or negative"
     return Mismatch(
         why=f"{loss.name} takes the linear output for probabilities: what lies outside 0 … 1 is "
-        "clipped and gets no gradient, or is divided by a sum that can be zero or negative",
+        f"clipped and gets no gradient{divided if loss.name in NORMALIZING else ''}",
         instead=(
             f'Add `activation="{wanted}"` to the output layer, or keep it linear and say so in '
             "the loss, which is the more exact of the two."

@@ -24,9 +24,15 @@ RAW_OPS = SHAPE_OPS | TRAINING_ONLY_OPS | {Op.IDENTITY, Op.CAST, Op.SCALE, Op.AC
     severity=Severity.WARNING,
     since="0.1",
     options=(
-        Option(name="rate", default=0.7, meaning="dropout rate that is excessive anywhere"),
         Option(
-            name="input-rate", default=0.2, meaning="highest dropout rate that the raw input bears"
+            name="rate", default=0.7, meaning="dropout rate that is excessive anywhere", most=1.0
+        ),
+        Option(
+            name="input-rate",
+            default=0.2,
+            meaning="highest dropout rate that the raw input bears",
+            zero=True,
+            most=1.0,
         ),
     ),
 )

@@ -14,6 +14,7 @@ from auditor.graph.operators import (
     POOLING_OPS,
     TRAINING_ONLY_OPS,
 )
+from auditor.graph.unbuilt import NOT_BUILT, unbuilt
 from auditor.rule import Context, rule
 
 from .redundancy import collapsed_linear_stack, redundant_activation
@@ -240,7 +241,8 @@ def no_trainable_parameters(context: Context) -> Iterator[Finding | Skipped]:
 
     ## Known problems
     Preprocessing and augmentation models rightly have no weights. They are told by being saved
-    uncompiled and holding no dropout. A custom layer may make its weights in a way that leaves no
+    uncompiled and holding no dropout. A model saved before it was built has no weights yet, and is
+    not judged. A custom layer may make its weights in a way that leaves no
     trace in the file; with one in the model the finding is a warning.
 
     ## References
@@ -263,6 +265,9 @@ def no_trainable_parameters(context: Context) -> Iterator[Finding | Skipped]:
                 remedy=UNFREEZE,
                 severity=Severity.WARNING,
             )
+        return
+    if unbuilt(graph):
+        yield context.skip(NOT_BUILT)
         return
     opaque = [call for call in graph.calls if call.op is Op.OPAQUE and call.kind != "Lambda"]
     if opaque:

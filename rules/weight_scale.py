@@ -9,6 +9,7 @@ from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph.bypass import bypassed
 from auditor.graph.operators import SATURATING_ACTIVATIONS
 from auditor.graph.scale_spans import ScaledLayer, ScaleSpan, scale_spans
+from auditor.graph.unbuilt import NOT_BUILT, unbuilt
 from auditor.rule import Context, Option, rule
 
 from .wording import ids, plural
@@ -83,8 +84,8 @@ def mis_scaled_initialization(context: Context) -> Iterator[Finding | Skipped]:
     ## Known problems
     The theory is that of wide layers with independent weights; over narrow layers the actual
     change scatters around the predicted. What sigmoids lose by themselves is GEB201's matter. An
-    output layer made small on purpose is left alone. Recurrent and attention layers are not
-    predicted.
+    output layer made small on purpose is left alone. Of frozen layers only what their signal
+    becomes counts, and only as a warning. Recurrent and attention layers are not predicted.
 
     ## References
     - Glorot, Bengio 2010, Understanding the difficulty of training deep feedforward neural
@@ -100,6 +101,8 @@ def mis_scaled_initialization(context: Context) -> Iterator[Finding | Skipped]:
     if not spans:
         if graph.parameters:
             yield context.skip("no layer whose scale the forecast covers")
+        elif unbuilt(graph):
+            yield context.skip(NOT_BUILT)
         return
     judged: dict[tuple[Severity, Confidence], list[ScaleSpan]] = {}
     for span in spans:
@@ -112,10 +115,12 @@ def mis_scaled_initialization(context: Context) -> Iterator[Finding | Skipped]:
 
 def _verdict(context: Context, span: ScaleSpan) -> tuple[Severity, Confidence] | None:
     change, caused = _size(span.change), _caused(span)
+    if span.frozen and (span.normalized or not span.untouched):
+        return None  # the scale is taken out again; or the weights were trained, and are kept as they are
     huge = caused and change >= context.number("error-factor")
     if not span.untouched:
         return (Severity.WARNING, Confidence.LOW) if huge else None
-    if huge and not bypassed(context.graph, [call.id for call in span.calls]):
+    if huge and not span.frozen and not bypassed(context.graph, [call.id for call in span.calls]):
         return Severity.ERROR, Confidence.HIGH
     if caused and change >= context.number("factor"):
         return Severity.WARNING, Confidence.HIGH
@@ -126,9 +131,8 @@ def _verdict(context: Context, span: ScaleSpan) -> tuple[Severity, Confidence] |
 
 def _caused(span: ScaleSpan) -> bool:
     """Whether the weights' scale accounts for half of the change (in logarithms) or more."""
-    return math.log(span.excess) * math.copysign(1, math.log(span.change)) >= 0.5 * abs(
-        math.log(span.change)
-    )
+    change = math.log(span.change)
+    return math.log(span.excess) * math.copysign(1, change) >= 0.5 * abs(change)
 
 
 def _outlier(span: ScaleSpan, factor: float) -> ScaledLayer | None:
@@ -169,6 +173,8 @@ def _mis_scaled(
         )
     if len(spans) > 1:
         message += f" It is the worst of {len(spans)} such places."
+    if worst.frozen:
+        message += " The layers are frozen: what is trained behind them gets that signal."
     if not worst.untouched:
         message += " The weights are not fresh from a known initializer, so this is a guess."
     layers = [layer.call for span in spans for layer in span.layers]

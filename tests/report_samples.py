@@ -58,11 +58,7 @@ class Builder:
         note: str = "",
     ) -> str:
         shapes = {call.id: call.out_shape for call in self.calls}
-        weights = (
-            (Weight(name=f"{call_id}/kernel", role="kernel", shape=(parameters,), dtype="float32"),)
-            if parameters
-            else ()
-        )
+        weights = (_kernel(call_id, parameters, shape),) if parameters else ()
         self.calls.append(
             LayerCall(
                 id=call_id,
@@ -112,6 +108,21 @@ class Builder:
             else None,
             notes=notes,
         )
+
+
+def _kernel(call_id: str, parameters: int, shape: Shape) -> Weight:
+    """All values of a layer as one kernel: the bias is one more input to every unit."""
+    units = shape[-1] if shape and isinstance(shape[-1], int) else 1
+    fans = (parameters // units, units) if parameters % units == 0 else (parameters, 1)
+    return Weight(
+        name=f"{call_id}/kernel",
+        role="kernel",
+        shape=fans,
+        dtype="float32",
+        fan_in=fans[0],
+        fan_out=fans[1],
+        unit_axes=(1,),
+    )
 
 
 def result(graph: LayerGraph, *, path: str, verdict: Verdict, **rest: object) -> AuditResult:

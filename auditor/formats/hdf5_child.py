@@ -136,7 +136,7 @@ class Walk:
         declared, stored = math.prod(dataset.shape) * dtype.itemsize, dataset.get_storage_size()
         if declared > BOMB_FLOOR and declared > BOMB_RATIO * stored:
             what = f"a dataset that declares {declared:,} bytes and holds {stored:,}"
-            raise Refused("GEB905", place, what, "CVE-2026-0897")
+            raise Refused("GEB905", place, what, "CVE-2026-0897, CVE-2026-12570")
         # HDF5 keeps truth values as an enumeration of one byte, which is no array's own form.
         whole = layout == h5py.h5d.CONTIGUOUS and stored == declared > 0 and dtype.kind != "b"
         return {

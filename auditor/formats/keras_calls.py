@@ -13,15 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from auditor.errors import UnreadableModel, UnsafeModel
+from auditor.errors import UnreadableModel
+from auditor.formats.keras_call_config import call_config, module_of
+from auditor.formats.keras_dtypes import output_dtype
 from auditor.formats.keras_execution import CallKey, Execution, References, execution
-from auditor.formats.keras_identity import compute_dtype, identify
+from auditor.formats.keras_identity import Identity, compute_dtype, identify
+from auditor.formats.keras_inputs import first_shape, input_dtype, input_shape
 from auditor.formats.keras_model import LayerConfig, ModelConfig, Node
+from auditor.formats.keras_reversed import (
+    REVERSED,
+    is_reversed,
+    reversed_shape,
+    reversed_weights,
+)
 from auditor.formats.keras_shapes import infer, recorded
 from auditor.formats.limits import Limits
-from auditor.formats.untrusted import shape, summary
+from auditor.formats.refusal import refusal
+from auditor.formats.shape_arithmetic import Shapes
+from auditor.formats.untrusted import summary
 from auditor.graph.layer_graph import Edge, InputSpec, LayerCall, Shape
 from auditor.graph.operators import Op
 from auditor.graph.weight import Weight
@@ -66,18 +76,32 @@ class _Plan:
 
 
 class CallBuilder:
-    """Collects calls and edges while it runs through the model as Keras would."""
+    """Collects calls and edges while it runs through the model as Keras would.
 
-    def __init__(self, *, weights: Mapping[str, tuple[Weight, ...]], limits: Limits) -> None:
+    `freezes_below` is whether a nested model that is not trainable freezes what is in it. In Keras
+    2 it does; Keras 3 asks the outermost model and each variable, so that a flag on a nested model
+    that did not reach its layers when it was set does nothing after loading.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: Mapping[str, tuple[Weight, ...]],
+        limits: Limits,
+        freezes_below: bool = True,
+    ) -> None:
         self.calls: list[LayerCall] = []
         self.edges: list[Edge] = []
         self.inputs: list[InputSpec] = []
         self.notes: list[str] = []
         self._weights = weights
+        self._freezes_below = freezes_below
         self._limits = limits
         self._ids: set[str] = set()
         self._plans: dict[int, _Plan] = {}
         self._shared: dict[int, str] = {}
+        self._identities: dict[int, Identity] = {}
+        self._shapes: dict[tuple[int, Shapes], Shapes] = {}
         self._steps = 0
 
     def root(self, model: ModelConfig) -> list[Tensor]:
@@ -112,18 +136,18 @@ class CallBuilder:
                         f"model {summary(model.name)!r} names {summary(reference.layer)!r} as an "
                         "input, which is not an InputLayer of it: the configuration is malformed"
                     )
-                yield self._input(scope, layer.name, input_shape(layer), _input_dtype(layer))
+                yield self._input(scope, layer.name, input_shape(layer), input_dtype(layer))
             return
         first = model.layers[0]
         if first.kind == "InputLayer":
-            yield self._input(scope, first.name, input_shape(first), _input_dtype(first))
+            yield self._input(scope, first.name, input_shape(first), input_dtype(first))
             return
         taken = {layer.name for layer in model.layers}
         name = f"{first.name}_input"
         while name in taken:
             name += "_"
-        given = model.input_shape or _first_shape(first)
-        yield self._input(scope, name, given, _input_dtype(first))
+        given = model.input_shape or first_shape(first)
+        yield self._input(scope, name, given, input_dtype(first))
 
     def _input(self, scope: _Scope, name: str, given: Shape | None, dtype: str) -> Tensor:
         call_id = self._claim(scope.ids + scope.number(name))
@@ -237,16 +261,16 @@ class CallBuilder:
     ) -> list[Tensor | None]:
         self._steps += 1
         if self._steps > self._limits.calls:
-            raise UnsafeModel(
-                f"GEB905 resource-bomb: the model makes more than {self._limits.calls:,} calls"
-            )
+            what = f"it makes more than {self._limits.calls:,} calls of layers"
+            raise refusal("GEB905", "the model", what)
         if layer.model is None:
             present = [tensor for tensor in tensors if tensor is not None]
             return list(self._call(layer, scope, present, node, shapes, dtypes))
         inner = _Scope(
             ids=f"{scope.ids}{scope.number(layer.name)}/",
             layers=f"{scope.layers}{layer.name}/",
-            trainable=scope.trainable and layer.trainable and layer.model.trainable,
+            trainable=scope.trainable
+            and (not self._freezes_below or (layer.trainable and layer.model.trainable)),
         )
         if not layer.standard:
             self.notes.append(
@@ -265,28 +289,32 @@ class CallBuilder:
         dtypes: list[str],
         note: str = "",
     ) -> list[Tensor]:
-        identity = identify(layer, node)
+        backwards = is_reversed(layer, node)
+        identity = REVERSED if backwards else self._identity(layer, node)
         in_shapes = tuple(tensor.shape for tensor in tensors)
         if not tensors or in_shapes == (None,):
             in_shapes = recorded(layer) or in_shapes
-        inferred = infer(layer, identity.op, in_shapes, node)
+        if backwards:
+            inferred: Shapes = (reversed_shape(layer, in_shapes[0] if in_shapes else None),)
+        else:
+            inferred = self._inferred(layer, identity.op, in_shapes, node)
         out_shapes = tuple(_settled(shapes, inferred))
-        default = tensors[0].dtype if tensors else "float32"
-        dtype = dtypes[0] or compute_dtype(layer, default)
+        dtype = dtypes[0] or output_dtype(layer, tuple(tensor.dtype for tensor in tensors), node)
         trainable = scope.trainable and layer.trainable
+        weights = self._layer_weights(layer, scope, trainable=trainable)
         call = LayerCall(
             id=self._claim(scope.ids + scope.number(layer.name)),
             name=layer.name,
             layer=self._layer_path(layer, scope),
             kind=layer.kind,
             op=identity.op,
-            module=_module(layer),
+            module=module_of(layer),
             activation=identity.activation,
-            config=_call_config(layer, node),
+            config=call_config(layer, node),
             in_shapes=in_shapes,
             out_shapes=out_shapes,
             dtype=dtype,
-            weights=self._layer_weights(layer, scope, trainable=trainable),
+            weights=reversed_weights(weights) if backwards else weights,
             trainable=trainable,
             note=note or identity.note,
         )
@@ -304,6 +332,22 @@ class CallBuilder:
             Tensor(call=call.id, slot=slot, shape=given, dtype=dtype)
             for slot, given in enumerate(out_shapes)
         ]
+
+    def _identity(self, layer: LayerConfig, node: Node | None) -> Identity:
+        """What the layer is; of a layer that is no operation the same in every call."""
+        if layer.operation or layer.listed_operation:
+            return identify(layer, node)
+        if id(layer) not in self._identities:
+            self._identities[id(layer)] = identify(layer, node)
+        return self._identities[id(layer)]
+
+    def _inferred(self, layer: LayerConfig, op: Op, inputs: Shapes, node: Node | None) -> Shapes:
+        if layer.operation or layer.listed_operation:
+            return infer(layer, op, inputs, node)
+        known = self._shapes.get((id(layer), inputs))
+        if known is None:
+            known = self._shapes[id(layer), inputs] = infer(layer, op, inputs, node)
+        return known
 
     def _layer_path(self, layer: LayerConfig, scope: _Scope) -> str:
         """Where the layer's weights are: of an object saved twice, where it was saved first."""
@@ -327,31 +371,6 @@ class CallBuilder:
         return call_id
 
 
-def input_shape(layer: LayerConfig) -> Shape | None:
-    """The shape, batch first, that an InputLayer or a first layer of Keras 2 states."""
-    config = layer.config
-    for key in ("batch_shape", "batch_input_shape"):
-        given = shape(config.get(key))
-        if given is not None:
-            return given
-    without_batch = shape(config.get("shape"))
-    return None if without_batch is None else (None, *without_batch)
-
-
-def _first_shape(first: LayerConfig) -> Shape | None:
-    """What goes into a Sequential whose input is not stated: into its first layer, if that says."""
-    if first.model is None:
-        return input_shape(first) or next(iter(recorded(first)), None)
-    if first.model.sequential:
-        return first.model.input_shape or _first_shape(first.model.layers[0])
-    name = first.model.inputs[0].layer
-    return next((input_shape(inner) for inner in first.model.layers if inner.name == name), None)
-
-
-def _input_dtype(layer: LayerConfig) -> str:
-    return compute_dtype(layer, "float32")
-
-
 def _settled(known: list[Shape | None], inferred: Iterable[Shape | None]) -> Iterator[Shape | None]:
     """For each output the recorded shape, filled in from the inferred one where they agree."""
     inferred = tuple(inferred)
@@ -366,35 +385,3 @@ def _settled(known: list[Shape | None], inferred: Iterable[Shape | None]) -> Ite
             yield derived
         else:
             yield noted
-
-
-def _module(layer: LayerConfig) -> str:
-    if layer.module or not layer.standard:
-        return layer.module
-    return "keras.ops" if layer.operation else "keras.layers"
-
-
-def _call_config(layer: LayerConfig, node: Node | None) -> Mapping[str, Any]:
-    """The layer's configuration; for an operation also the arguments that are no tensors."""
-    config = {key: _tidy(value) for key, value in layer.config.items()}
-    if node is None or not layer.operation:
-        return config
-    if any(argument is not None for argument in node.arguments):
-        config["arguments"] = list(node.arguments)
-    if any(argument is not None for argument in node.keywords.values()):
-        config["keywords"] = dict(node.keywords)
-    return config
-
-
-def _tidy(value: Any) -> Any:
-    """A value without what only tells how its file was written: ids of objects in memory, modules.
-
-    So the same layer has the same configuration in every format.
-    """
-    if isinstance(value, dict):
-        return {
-            key: _tidy(item)
-            for key, item in value.items()
-            if key not in ("shared_object_id", "build_config", "__passive_serialization__")
-        }
-    return [_tidy(item) for item in value] if isinstance(value, list) else value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,25 @@ def compile_settings(config: object) -> CompileSettings | None:
     )
 
 
+def at_outputs(settings: CompileSettings, names: Sequence[str]) -> CompileSettings:
+    """The settings with losses that were given as a list under the names of their outputs."""
+    if len(set(names)) != len(names):
+        return settings
+    by_index = {str(index): name for index, name in enumerate(names)}
+    losses = tuple(
+        loss
+        if loss.output is None or loss.output in names
+        else replace(loss, output=by_index.get(loss.output, loss.output))
+        for loss in settings.losses
+    )
+    return replace(settings, losses=losses)
+
+
+def loss_settings(name: str) -> LossSettings:
+    """A loss given by its name alone; `custom` says that Keras has none of that name."""
+    return _loss(name, {}, None)
+
+
 def optimizer_settings(value: object) -> OptimizerSettings | None:
     """An optimizer given by name or as an object; None for neither."""
     if isinstance(value, str):
@@ -136,10 +156,13 @@ def _losses(value: object, output: str | None) -> Iterator[LossSettings]:
         yield _loss(value, {}, output)
     elif isinstance(value, dict) and isinstance(value.get("class_name"), str):
         config = value.get("config")
+        # A class of one's own may have the name of one of Keras'; where it is registered tells.
+        registered = text(value.get("registered_name"))
+        own = registered if ">" in registered else ""
         if value["class_name"] == "function":
-            yield _loss(text(config), {}, output)
+            yield _loss(own or text(config), {}, output)
         else:
-            yield _loss(value["class_name"], mapping(config), output)
+            yield _loss(own or value["class_name"], mapping(config), output)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _losses(item, key if output is None else f"{output}/{key}")

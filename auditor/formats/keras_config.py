@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from auditor.formats.keras_1_config import is_keras_1, modern
 from auditor.formats.keras_calls import CallBuilder
-from auditor.formats.keras_compile import compile_settings
+from auditor.formats.keras_compile import at_outputs, compile_settings
 from auditor.formats.keras_model import LayerConfig, parse_model
 from auditor.formats.limits import DEFAULT_LIMITS, Limits
 from auditor.formats.untrusted import mapping, summary, text
@@ -45,8 +46,10 @@ def graph_from_config(
     Raises:
         UnreadableModel: the configuration is malformed; the line says where.
     """
-    root = parse_model(config, limits)
-    builder = CallBuilder(weights=weights(root), limits=limits)
+    root = parse_model(modern(config) if is_keras_1(config, writer) else config, limits)
+    builder = CallBuilder(
+        weights=weights(root), limits=limits, freezes_below=not writer.startswith("keras 3.")
+    )
     if root.model is None:
         outputs = builder.subclassed(root)
         name = root.name
@@ -54,6 +57,9 @@ def graph_from_config(
         outputs = builder.root(root.model)
         name = root.model.name
     inside = mapping(config).get("compile_config")
+    settings = compile_settings(inside if training is None else training)
+    if settings is not None and root.model is not None:
+        settings = at_outputs(settings, [reference.layer for reference in root.model.outputs])
     return LayerGraph(
         name=name,
         format=format,
@@ -62,7 +68,7 @@ def graph_from_config(
         edges=tuple(builder.edges),
         inputs=tuple(builder.inputs),
         outputs=tuple((tensor.call, tensor.slot) for tensor in outputs),
-        compile=compile_settings(inside if training is None else training),
+        compile=settings,
         notes=(*notes, *dict.fromkeys(builder.notes)),
     )
 

@@ -15,7 +15,7 @@ from auditor.formats.keras_activation import (
 )
 from auditor.formats.keras_layers import LAYERS, OPAQUE_LAYERS, WRAPPERS
 from auditor.formats.keras_model import LayerConfig, Node, sublayer
-from auditor.formats.keras_operations import TENSORFLOW_OPERATIONS, operation
+from auditor.formats.keras_operations import OPAQUE_OPERATIONS, TENSORFLOW_OPERATIONS, operation
 from auditor.formats.untrusted import mapping, sequence, summary, text
 from auditor.graph.operators import RECURRENT_OPS, Op
 
@@ -34,7 +34,7 @@ def identify(layer: LayerConfig, node: Node | None = None) -> Identity:
     if layer.operation:
         arguments = node.positional if node is not None else ()
         return _operation(layer.kind, arguments)
-    if layer.kind in ("TFOpLambda", "SlicingOpLambda"):
+    if layer.listed_operation:
         return _tensorflow_operation(layer, node)
     if not layer.standard:
         where = f"{layer.module}.{layer.kind}" if layer.module else layer.kind
@@ -72,7 +72,8 @@ def compute_dtype(layer: LayerConfig, default: str) -> str:
     if isinstance(policy, dict):
         fields = mapping(policy.get("config"))
         inner = mapping(mapping(fields.get("default_policy")).get("config"))
-        policy = fields.get("name") or inner.get("name")
+        fields = inner if inner else fields
+        policy = fields.get("name") or fields.get("source_name")
     name = text(policy)
     if "_from_" in name:
         name = name.rsplit("_from_", 1)[1]
@@ -82,7 +83,10 @@ def compute_dtype(layer: LayerConfig, default: str) -> str:
 
 def _operation(kind: str, arguments: tuple[bool, ...]) -> Identity:
     op, activation = operation(kind, arguments)
-    note = f"operation keras.ops {summary(kind)}" if op is Op.OPAQUE else ""
+    note = ""
+    if op is Op.OPAQUE:
+        reason = OPAQUE_OPERATIONS.get(kind)
+        note = f"operation keras.ops {summary(kind)}" + (f": {reason}" if reason else "")
     return Identity(op=op, activation=activation, note=note)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from auditor.formats.keras_fans import FanRule, einsum_axes
 from auditor.formats.keras_initializer import initializer_of
 from auditor.formats.keras_model import LayerConfig
+from auditor.formats.keras_weight_variants import variants
 from auditor.formats.untrusted import flag, integer, integers, text
 from auditor.formats.weight_spec import Pattern, WeightSpec, below
 from auditor.graph.weight import Initializer
@@ -111,6 +112,8 @@ def _depthwise(layer: LayerConfig) -> tuple[WeightSpec, ...]:
             (*size, None, multiplier),
             FanRule(kind="depthwise"),
             role="depthwise_kernel",
+            name="kernel",
+            initializer="depthwise_initializer",
         ),
         _bias(config, (None,)),
     )
@@ -122,13 +125,18 @@ def _separable(layer: LayerConfig) -> tuple[WeightSpec, ...]:
     return _own(
         layer,
         _kernel(
-            config, (*size, None, multiplier), FanRule(kind="depthwise"), role="depthwise_kernel"
+            config,
+            (*size, None, multiplier),
+            FanRule(kind="depthwise"),
+            role="depthwise_kernel",
+            initializer="depthwise_initializer",
         ),
         _kernel(
             config,
             (*(1 for _ in size), None, filters),
             FanRule(kind="conv"),
             role="pointwise_kernel",
+            initializer="pointwise_initializer",
         ),
         _bias(config, (filters,)),
     )
@@ -314,14 +322,14 @@ def _per_rank(build: Builder, *stems: str, suffix: str = "") -> dict[str, Builde
 
 #: Class name → what weights its layers have. A class that is missing has none.
 LAYER_WEIGHTS: Mapping[str, Builder] = {
-    "Dense": _dense,
-    "EinsumDense": _einsum_dense,
-    **_per_rank(_conv, "Conv", "Convolution"),
+    "Dense": variants(_dense),
+    "EinsumDense": variants(_einsum_dense),
+    **_per_rank(variants(_conv), "Conv", "Convolution"),
     **_per_rank(_conv_transpose, "Conv", "Convolution", suffix="Transpose"),
     **_per_rank(_depthwise, "DepthwiseConv"),
     **_per_rank(_separable, "SeparableConv", "SeparableConvolution"),
     **_per_rank(_locally_connected, "LocallyConnected"),
-    **dict.fromkeys(("Embedding", "ReversibleEmbedding"), _embedding),
+    **dict.fromkeys(("Embedding", "ReversibleEmbedding"), variants(_embedding)),
     **dict.fromkeys(
         ("BatchNormalization", "BatchNormalizationV1", "SyncBatchNormalization"), _batch_norm
     ),

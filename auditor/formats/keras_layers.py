@@ -108,6 +108,7 @@ LAYERS: Mapping[str, Op] = {
     "Masking": Op.MASKING,
     # merging
     "Add": Op.ADD,
+    "CustomScaleLayer": Op.ADD,  # of keras.applications: x + scale·y
     "Subtract": Op.SUBTRACT,
     "Multiply": Op.MULTIPLY,
     "Average": Op.AVERAGE,

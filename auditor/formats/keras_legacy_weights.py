@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from auditor.formats.hdf5_tree import Hdf5Dataset, Hdf5Group, Hdf5Tree
+from auditor.formats.keras_1_weights import joined_gates, turned_kernel
 from auditor.formats.keras_model import LayerConfig, ModelConfig
 from auditor.formats.keras_variables import fits, plain_weight, weight_of
 from auditor.formats.keras_weights import weight_specs
@@ -36,7 +37,7 @@ def read_legacy_weights(tree: Hdf5Tree, group: Hdf5Group) -> Mapping[str, tuple[
     for name in group.texts("layer_names"):
         layer = group.find(name)
         if isinstance(layer, Hdf5Group):
-            found[name] = tuple(_tensors(tree, layer))
+            found[name] = joined_gates(tuple(_tensors(tree, layer)))
     return found
 
 
@@ -95,7 +96,7 @@ def _by_order(
     placed = dict(zip(order, tensors, strict=True))
     found: dict[str, tuple[Weight, ...]] = {}
     for index, (leaf, spec) in enumerate(expected):
-        tensor = placed[index]
+        tensor = turned_kernel(leaf.layer, placed[index])
         if not fits(spec, tensor.shape):
             return None
         found[leaf.path] = (*found.get(leaf.path, ()), weight_of(spec, tensor))

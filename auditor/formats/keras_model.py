@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from auditor.errors import UnreadableModel, UnsafeModel
+from auditor.errors import UnreadableModel
 from auditor.formats.keras_layers import LAYERS, is_keras_module, is_operation_module
 from auditor.formats.keras_operations import is_operation
 from auditor.formats.limits import DEFAULT_LIMITS, Limits
+from auditor.formats.refusal import refusal
 from auditor.formats.untrusted import flag, integer, mapping, plain, sequence, shape, summary, text
 from auditor.graph.layer_graph import Shape
 
@@ -69,6 +70,11 @@ class LayerConfig:
     operation: bool = False
     shared_id: int | None = None
 
+    @property
+    def listed_operation(self) -> bool:
+        """Whether this is an operation of TensorFlow, as Keras 2 wrote them: as layers."""
+        return self.kind in ("TFOpLambda", "SlicingOpLambda")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -110,9 +116,7 @@ def parse_model(data: object, limits: Limits = DEFAULT_LIMITS) -> LayerConfig:
 def parse_layer(data: object, place: str, limits: Limits, depth: int) -> LayerConfig:
     """One layer's configuration object, its nodes and what is nested in it."""
     if depth > limits.nesting:
-        raise UnsafeModel(
-            f"GEB909 recursion-or-nesting: models are nested more than {limits.nesting} deep"
-        )
+        raise refusal("GEB909", place, f"models are nested more than {limits.nesting} deep")
     entry = mapping(data)
     registered = text(entry.get("class_name"))
     if not registered:

@@ -7,8 +7,13 @@ from collections.abc import Iterable, Mapping
 from auditor.graph.operators import Op
 
 
-def _all(op: Op, names: str) -> dict[str, Op]:
-    return dict.fromkeys(names.split(), op)
+def names(text: str) -> frozenset[str]:
+    """The names in a text, between blanks."""
+    return frozenset(text.split())
+
+
+def _all(op: Op, text: str) -> dict[str, Op]:
+    return dict.fromkeys(text.split(), op)
 
 
 #: Class name of a `keras.ops` node → operator.
@@ -21,7 +26,7 @@ OPERATIONS: Mapping[str, Op] = {
     **_all(Op.MINIMUM, "Minimum Fmin"),
     **_all(Op.CONCATENATE, "Concatenate Append Hstack Vstack Dstack"),
     **_all(Op.STACK, "Stack"),
-    **_all(Op.MATMUL, "Matmul Einsum Tensordot Outer Inner Vdot Kron Correlate"),
+    **_all(Op.MATMUL, "Matmul Einsum Tensordot Outer Inner Vdot Kron Correlate Cross CDist"),
     **_all(Op.DOT, "Dot"),
     **_all(Op.DOT_ATTENTION, "DotProductAttention"),
     **_all(Op.CONV, "Conv"),
@@ -36,40 +41,78 @@ OPERATIONS: Mapping[str, Op] = {
     **_all(Op.UNIT_NORM, "Normalize"),
     **_all(
         Op.REDUCE,
-        "All Any Amax Amin Argmax Argmin Average CountNonzero Logsumexp Max Mean Median Min "
-        "Moments Nanmax Nanmean Nanmedian Nanmin Nanprod Nanquantile Nanstd Nansum Nanvar Norm "
-        "Percentile Prod Ptp Quantile Std Sum Trace Trapezoid Var",
+        "All Any Amax Amin Argmax Argmin Average BinaryCrossentropy CTCLoss "
+        "CategoricalCrossentropy CountNonzero Det Logdet Logsumexp Max Mean Median Min Moments "
+        "Nanargmax Nanargmin Nanmax Nanmean Nanmedian Nanmin Nanpercentile Nanprod "
+        "Nanquantile Nanstd Nansum Nanvar Norm "
+        "PSNR Percentile Prod Ptp Quantile SSIM SegmentMax SegmentMin SegmentProd "
+        "SegmentReduction SegmentSum Slogdet SparseCategoricalCrossentropy Std Sum Trace "
+        "Trapezoid Var",
     ),
-    **_all(Op.RESHAPE, "ExpandDims Ravel Rearrange Reshape Squeeze View"),
+    **_all(Op.RESHAPE, "ExpandDims Fold Ravel Rearrange Reshape Squeeze View ViewAsReal"),
     **_all(Op.PERMUTE, "Flip Fliplr Flipud Moveaxis Roll Rot90 Swapaxes Transpose"),
     **_all(Op.PERMUTE, "DepthToSpace SpaceToDepth"),
     **_all(Op.PAD, "Pad PadImages"),
     **_all(Op.CROP, "CropImages"),
     **_all(Op.UPSAMPLE, "Resize"),
-    **_all(Op.REPEAT, "BroadcastTo Repeat Tile"),
+    **_all(Op.REPEAT, "BroadcastTo Meshgrid Repeat Tile"),
     **_all(Op.SLICE, "GetItem Slice Diagonal"),
     **_all(Op.SPLIT, "ArraySplit Dsplit Hsplit Split Unstack Vsplit"),
-    **_all(Op.GATHER, "ExtractPatches Take TakeAlongAxis TopK Sort Unfold"),
+    **_all(
+        Op.GATHER,
+        "AffineTransform ElasticTransform ExtractPatches ExtractSequences MapCoordinates "
+        "PerspectiveTransform ScaleAndTranslate Scatter ScatterUpdate SliceUpdate Take "
+        "TakeAlongAxis TopK Sort Unfold",
+    ),
     **_all(Op.CAST, "Cast SaturateCast ConvertToTensor"),
-    **_all(Op.IDENTITY, "Copy StopGradient Real Conj Conjugate Array"),
+    **_all(Op.IDENTITY, "Array Conj Conjugate Copy Imag Real StopGradient"),
     **_all(Op.WHERE, "Where Select"),
     **_all(
         Op.COMPARE,
         "AllClose Argpartition Argsort Digitize Equal Greater GreaterEqual InTopK IsIn Isclose "
         "Isfinite Isinf Isnan Isneginf Isposinf Isreal Less LessEqual LogicalAnd LogicalNot "
-        "LogicalOr LogicalXor Nonzero NotEqual SearchSorted Signbit",
+        "LogicalOr LogicalXor MatrixRank Ndim Nonzero NotEqual SearchSorted Signbit Size "
+        "UnravelIndex",
     ),
-    **_all(Op.CONTROL, "AssociativeScan Cond ForiLoop Map Scan Switch VectorizedMap WhileLoop"),
-    **_all(Op.PREPROCESSING, "Bincount Histogram MultiHot OneHot Unique"),
+    **_all(
+        Op.CONTROL, "AssociativeScan Cond ForiLoop Function Map Scan Switch VectorizedMap WhileLoop"
+    ),
+    **_all(
+        Op.PREPROCESSING,
+        "Bincount CTCDecode FFT FFT2 GaussianBlur HSVToRGB Histogram IFFT2 IRFFT ISTFT MultiHot "
+        "OneHot RFFT RGBToGrayscale RGBToHSV STFT SobelEdges Unique",
+    ),
     **_all(
         Op.ELEMENTWISE,
-        "Abs Absolute Arccos Arccosh Arcsin Arcsinh Arctan Arctan2 Arctanh Cbrt Ceil Clip Cos Cosh "
-        "Cumprod Cumsum Deg2rad Erf Erfc Erfinv Exp Exp2 Expm1 Fabs Floor FloorDivide Fmod "
-        "Heaviside Hypot I0 Log Log10 Log1p Log2 Logaddexp Logaddexp2 Mod NanToNum Power Rad2deg "
-        "Reciprocal Round Rsqrt Sign Sin Sinc Sinh Sqrt Square Tan Trunc Tril Triu",
+        "Abs Absolute Angle Arccos Arccosh Arcsin Arcsinh Arctan Arctan2 Arctanh BitwiseAnd "
+        "BitwiseInvert BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor Cbrt "
+        "Ceil Clip Cos Cosh Cumprod Cumsum Deg2rad Diff Erf Erfc Erfinv Exp Exp2 Expm1 Fabs "
+        "Floor FloorDivide Fmod Gcd Heaviside Hypot I0 Lcm Ldexp LeftShift Log Log10 Log1p "
+        "Log2 Logaddexp Logaddexp2 Mod NanToNum Nancumprod Nancumsum Nextafter Power Rad2deg "
+        "Reciprocal RightShift Round Rsqrt Sign Sin Sinc Sinh Sqrt Square Tan Trunc Tril Triu "
+        "Vander",
     ),
     **_all(Op.SCALE, "Negative"),
-    **_all(Op.CONSTANT, "EmptyLike Full FullLike OnesLike ZerosLike Arange Linspace"),
+    **_all(
+        Op.CONSTANT, "Arange EmptyLike Full FullLike Geomspace Linspace Logspace OnesLike ZerosLike"
+    ),
+    **_all(Op.PAD, "Diag Diagflat"),
+}
+
+_DECOMPOSITION = "a decomposition or inverse of a matrix"
+_COMPLEX = "complex numbers, which are not followed"
+
+#: Class name of a `keras.ops` node that is not understood on purpose → what it is.
+OPAQUE_OPERATIONS: Mapping[str, str] = {
+    **dict.fromkeys(
+        names(
+            "Cholesky CholeskyInverse Eig Eigh Inv Lstsq LuFactor Pinv Qr SVD Solve SolveTriangular"
+        ),
+        _DECOMPOSITION,
+    ),
+    **dict.fromkeys(("Polar", "ViewAsComplex"), _COMPLEX),
+    "Corrcoef": "correlations between the rows of a matrix",
+    "JVP": "a derivative of another function",
 }
 
 #: Class name of a `keras.ops` node → the activation it is.
@@ -179,4 +222,4 @@ def operation(name: str, arguments: Iterable[bool]) -> tuple[Op, str | None]:
 
 def is_operation(name: str) -> bool:
     """Whether `keras.ops` has a node of this class name."""
-    return name in OPERATIONS or name in OPERATION_ACTIVATIONS
+    return name in OPERATIONS or name in OPERATION_ACTIVATIONS or name in OPAQUE_OPERATIONS

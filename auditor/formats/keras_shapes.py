@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from auditor.formats.keras_identity import wrapped_layer
-from auditor.formats.keras_layers import LAYERS, SAME_SHAPE_OPS
-from auditor.formats.keras_model import LayerConfig, Node, sublayer
+from auditor.formats.keras_execution import CallKey, References, execution
+from auditor.formats.keras_identity import identify, wrapped_layer
+from auditor.formats.keras_layers import LAYERS, SAME_SHAPE_OPS, WRAPPERS
+from auditor.formats.keras_model import LayerConfig, ModelConfig, Node, TensorRef, sublayer
 from auditor.formats.keras_shapes_operations import infer_operation
+from auditor.formats.keras_shapes_preprocessing import PREPROCESSING
 from auditor.formats.keras_shapes_spatial import SPATIAL
 from auditor.formats.shape_arithmetic import (
     UNKNOWN,
@@ -26,6 +28,8 @@ from auditor.formats.untrusted import flag, integer, integers, mapping, sequence
 from auditor.graph.layer_graph import Shape
 from auditor.graph.operators import Op
 
+#: Classes whose configuration holds other layers.
+HOLDERS = frozenset({*WRAPPERS, "Pipeline"})
 #: Shapes of all outputs from shapes of all inputs.
 Rule = Callable[[LayerConfig, Shapes], Shapes]
 
@@ -34,7 +38,7 @@ def infer(layer: LayerConfig, op: Op, inputs: Shapes, node: Node | None) -> Shap
     """Shapes of a call's outputs; `(None,)` where they are not known."""
     if not inputs:
         return UNKNOWN
-    if layer.operation or layer.kind in ("TFOpLambda", "SlicingOpLambda"):
+    if layer.operation or layer.listed_operation:
         return infer_operation(layer, op, inputs, node)
     if not layer.standard:
         return UNKNOWN
@@ -205,26 +209,6 @@ def _dot(layer: LayerConfig, inputs: Shapes) -> Shapes:
     return ((*result, 1) if len(result) == 1 else result,)
 
 
-def _category_encoding(layer: LayerConfig, inputs: Shapes) -> Shapes:
-    given, tokens = inputs[0], integer(layer.config.get("num_tokens"))
-    if given is None:
-        return UNKNOWN
-    if text(layer.config.get("output_mode")) == "one_hot":
-        return ((*given[:-1], tokens) if given[-1:] == (1,) else (*given, tokens),)
-    return ((given[0], tokens) if len(given) > 1 else (tokens,),)
-
-
-def _text_vectorization(layer: LayerConfig, inputs: Shapes) -> Shapes:
-    given, mode = inputs[0], text(layer.config.get("output_mode"), "int")
-    if not given or mode != "int":
-        return UNKNOWN
-    return ((given[0], integer(layer.config.get("output_sequence_length"))),)
-
-
-def _lookup(layer: LayerConfig, inputs: Shapes) -> Shapes:
-    return inputs[:1] if text(layer.config.get("output_mode"), "int") == "int" else UNKNOWN
-
-
 def _pipeline(layer: LayerConfig, inputs: Shapes) -> Shapes:
     entries = sequence(layer.config.get("layers"))
     inner = [sublayer({"layer": entry}, "layer") for entry in entries]
@@ -233,16 +217,46 @@ def _pipeline(layer: LayerConfig, inputs: Shapes) -> Shapes:
 
 
 def _in_turn(layers: Iterable[LayerConfig], inputs: Shapes) -> Shapes:
-    """What comes out of layers called one after the other; sequential models are entered."""
+    """What comes out of layers called one after the other; models among them are entered."""
     shapes = inputs
     for layer in layers:
-        if layer.kind == "InputLayer":
-            continue
-        if layer.model is not None:
-            shapes = _in_turn(layer.model.layers, shapes) if layer.model.sequential else UNKNOWN
-        else:
-            shapes = infer(layer, LAYERS.get(layer.kind, Op.OPAQUE), shapes, None)
+        if layer.kind != "InputLayer":
+            shapes = _inside(layer, shapes, None)
     return shapes
+
+
+def _inside(layer: LayerConfig, inputs: Shapes, node: Node | None) -> Shapes:
+    """What a layer gives that stands in a wrapper, where nothing else is known of its calls."""
+    if layer.model is None:
+        return infer(layer, identify(layer, node).op, inputs, node)
+    if layer.model.sequential:
+        return _in_turn(layer.model.layers, inputs)
+    return _through(layer.model, inputs)
+
+
+def _through(model: ModelConfig, inputs: Shapes) -> Shapes:
+    """What comes out of a functional model that is given other shapes than it was built with."""
+    if len(inputs) != len(model.inputs):
+        return UNKNOWN * len(model.outputs)
+    references = References(model)
+    shapes: dict[CallKey, Shapes] = {
+        references.call(reference): (given,)
+        for reference, given in zip(model.inputs, inputs, strict=True)
+    }
+
+    def of(reference: TensorRef, *, output: bool = False) -> Shape | None:
+        known = shapes[references.call(reference, output=output)]
+        return known[reference.slot] if reference.slot < len(known) else None
+
+    for key in execution(model, references).calls:
+        layer = references.layer(key[0])
+        node = layer.nodes[key[1]]
+        # Models in models, each called twice, would be entered 2ⁿ times.
+        if len(layer.nodes) > 1 and (layer.model is not None or layer.kind in HOLDERS):
+            shapes[key] = UNKNOWN
+            continue
+        shapes[key] = _inside(layer, tuple(of(reference) for reference in node.tensors), node)
+    return tuple(of(reference, output=True) for reference in model.outputs)
 
 
 def _lambda(layer: LayerConfig, inputs: Shapes) -> Shapes:
@@ -279,17 +293,11 @@ RULES: Mapping[str, Rule] = {
     "Attention": _attention,
     "AdditiveAttention": _attention,
     **dict.fromkeys(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"), _merge),
+    "CustomScaleLayer": _merge,
     "Concatenate": _concatenate,
     "Dot": _dot,
-    "CategoryEncoding": _category_encoding,
-    "TextVectorization": _text_vectorization,
-    "Discretization": _lookup,
-    "Hashing": _lookup,
-    "IntegerLookup": _lookup,
-    "StringLookup": _lookup,
-    "AutoContrast": lambda _, inputs: inputs[:1],
-    "Equalization": lambda _, inputs: inputs[:1],
     "Pipeline": _pipeline,
     "Lambda": _lambda,
+    **PREPROCESSING,
     **SPATIAL,
 }

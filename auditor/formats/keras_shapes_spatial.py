@@ -100,15 +100,15 @@ def _adaptive_pool(
     return None if sizes is None else (list(sizes), channels)
 
 
-def _conv_transpose(
-    layer: LayerConfig, spatial: list[Size], _: Size
-) -> tuple[list[Size], Size] | None:
-    config, rank = layer.config, len(spatial)
-    kernel = integers(config.get("kernel_size"), rank)
+def transposed_window(
+    config: Mapping[str, Any], spatial: list[Size], kernel: tuple[int, ...]
+) -> list[Size] | None:
+    """Sizes after a transposed convolution, as Keras' `compute_conv_transpose_output_shape`."""
+    rank = len(spatial)
     strides = integers(config.get("strides"), rank) or (1,) * rank
     dilation = integers(config.get("dilation_rate"), rank) or (1,) * rank
     extra = integers(config.get("output_padding"), rank)
-    if kernel is None:
+    if len(kernel) != rank:
         return None
     padding = text(config.get("padding"), "valid")
     sizes: list[Size] = []
@@ -124,7 +124,15 @@ def _conv_transpose(
             sizes.append(size * strides[axis])
         else:
             sizes.append(size * strides[axis] + max(span - strides[axis], 0))
-    return sizes, integer(config.get("filters"))
+    return sizes
+
+
+def _conv_transpose(
+    layer: LayerConfig, spatial: list[Size], _: Size
+) -> tuple[list[Size], Size] | None:
+    kernel = integers(layer.config.get("kernel_size"), len(spatial))
+    sizes = None if kernel is None else transposed_window(layer.config, spatial, kernel)
+    return None if sizes is None else (sizes, integer(layer.config.get("filters")))
 
 
 def _global_pool(layer: LayerConfig, inputs: Shapes) -> Shapes:

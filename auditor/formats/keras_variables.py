@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from auditor.formats.hdf5_tree import Hdf5Dataset, Hdf5Group, Hdf5Tree
 from auditor.formats.keras_fans import Fans
+from auditor.formats.keras_layers import LAYERS
 from auditor.formats.keras_model import LayerConfig, ModelConfig
 from auditor.formats.keras_weights import container_names, weight_specs
 from auditor.formats.stored_tensor import StoredTensor
 from auditor.formats.weight_spec import WeightSpec
+from auditor.graph.operators import Op
 from auditor.graph.weight import Weight
 
 #: Groups that hold no weights of the model: what training keeps beside them.
@@ -32,7 +34,7 @@ NOT_WEIGHTS = frozenset(
         "seed_generator",
     }
 )
-#: What Keras 2.13 called a model's `layers`.
+#: What Keras 2.12 and 2.13 called a model's `layers`.
 FORMER_CONTAINER = "_layer_checkpoint_dependencies"
 
 
@@ -116,11 +118,12 @@ def without_weights(
 def _assign_model(
     model: ModelConfig, saved: VariableGroup, prefix: str, found: dict[str, tuple[Weight, ...]]
 ) -> None:
-    container = saved.below.get("layers") or saved.below.get(FORMER_CONTAINER) or VariableGroup()
+    former = "layers" not in saved.below and FORMER_CONTAINER in saved.below
+    container = saved.below.get(FORMER_CONTAINER if former else "layers") or VariableGroup()
     named: dict[str, list[str]] = {}
     for place, below in container.below.items():
         named.setdefault(below.name, []).append(place)
-    keys = container_names(model.layers, sequential=model.sequential)
+    keys = container_names(model.layers, sequential=model.sequential, former=former)
     for layer, key in zip(model.layers, keys, strict=True):
         if key is None:
             continue
@@ -140,18 +143,31 @@ def _assign_model(
 
 def _layer_weights(layer: LayerConfig, saved: VariableGroup) -> Iterator[Weight]:
     specs = weight_specs(layer)
+    if specs == () and LAYERS.get(layer.kind) is Op.PREPROCESSING:
+        return  # what a lookup keeps (inverse document frequencies) are no variables
     claimed: set[tuple[str, int]] = set()
     for spec in specs or ():
-        owner = saved.at(spec.child)
+        child, owner = _owner(saved, spec.child)
         if owner is None or spec.index >= len(owner.own):
+            if owner is not None and owner.own and spec.low_rank is not None:
+                yield merged_weight(spec, owner.own[0])
             continue
         # What stands before a claimed variable is the same variable, kept twice by a wrapper.
-        claimed.update((spec.child, index) for index in range(spec.index + 1))
+        claimed.update((child, index) for index in range(spec.index + 1))
         yield weight_of(spec, owner.own[spec.index])
     for weight in _unclaimed(saved, "", frozenset(claimed)):
         # What a class of Keras' keeps beyond its weights are scales of a quantization.
-        own = specs is not None and "/" not in weight.name
-        yield replace(weight, trainable=False) if own else weight
+        yield weight if specs is None else replace(weight, trainable=False)
+
+
+def _owner(saved: VariableGroup, child: str) -> tuple[str, VariableGroup | None]:
+    """The sublayer at a path, which Keras 2 kept under a name with an underscore before it."""
+    above, _, last = child.rpartition("/")
+    private = f"{above}/_{last}" if above else f"_{last}"
+    owner = saved.at(child)
+    if owner is None and child and (former := saved.at(private)) is not None:
+        return private, former
+    return child, owner
 
 
 def _unclaimed(
@@ -180,6 +196,16 @@ def weight_of(spec: WeightSpec, tensor: StoredTensor) -> Weight:
         unit_axes=fans.unit_axes,
         initializer=spec.initializer,
         read=tensor.read,
+    )
+
+
+def merged_weight(spec: WeightSpec, kernel: StoredTensor) -> Weight:
+    """A low-rank matrix that was merged into its kernel: the file holds no values of it."""
+    rank = spec.low_rank or 0
+    shape = (*kernel.shape[:-1], rank) if spec.name.endswith("_a") else (rank, kernel.shape[-1])
+    dtype = kernel.dtype if is_floating(kernel) else "float32"
+    return Weight(
+        name=spec.name, role=spec.role, shape=shape, dtype=dtype, trainable=spec.trainable
     )
 
 

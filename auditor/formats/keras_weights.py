@@ -34,10 +34,14 @@ def weight_specs(layer: LayerConfig) -> Specs:
     return () if layer.kind in LAYERS else None
 
 
-def container_names(layers: tuple[LayerConfig, ...], *, sequential: bool) -> tuple[str | None, ...]:
+def container_names(
+    layers: tuple[LayerConfig, ...], *, sequential: bool, former: bool = False
+) -> tuple[str | None, ...]:
     """The group names under which a model's layers are saved: class names, numbered.
 
-    None for what is not saved as a layer: `keras.ops` nodes, and a Sequential's input.
+    None for what is not saved as a layer: `keras.ops` nodes, and a Sequential's input. `former`
+    stands for Keras 2.12 and 2.13, which came by each layer with weights twice: it is saved the
+    first time, and the second leaves a gap in the numbers.
     """
     used: dict[str, int] = {}
     names: list[str | None] = []
@@ -50,6 +54,8 @@ def container_names(layers: tuple[LayerConfig, ...], *, sequential: bool) -> tup
         count = used.get(stem)
         used[stem] = 0 if count is None else count + 1
         names.append(stem if count is None else f"{stem}_{used[stem]}")
+        if former and weight_specs(layer) != ():
+            used[stem] += 1
     return tuple(names)
 
 

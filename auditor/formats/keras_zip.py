@@ -24,6 +24,7 @@ from auditor.formats.keras_variables import (
 )
 from auditor.formats.limits import Limits
 from auditor.formats.model_file import ModelFile
+from auditor.formats.other_files import archive_line
 from auditor.formats.pickled_members import pickle_hazards
 from auditor.formats.refusal import keeping
 from auditor.formats.safety import config_hazards
@@ -41,9 +42,9 @@ def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
     Raises `UnreadableModel`; `UnsafeModel` where the archive itself is hostile.
     """
     warm_up()
-    with told_with_path(path), Digest(path) as digest:
+    with told_with_path(path):
         stamp = FileStamp.of(path)
-        with Archive(path, limits) as archive:
+        with Archive(path, limits) as archive, _digest(archive) as digest:
             config, metadata, notes = _documents(archive, limits)
             hazards = (*config_hazards(config, CONFIG), *pickle_hazards(archive, limits))
             if WEIGHTS not in archive.names:
@@ -67,12 +68,21 @@ def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
                     notes=notes,
                     limits=limits,
                 )
-        return ModelFile(path=path, sha256=digest.hex(), graph=graph, hazards=hazards)
+            with keeping(hazards):
+                sha256 = digest.hex()
+        return ModelFile(path=path, sha256=sha256, graph=graph, hazards=hazards)
+
+
+def _digest(archive: Archive) -> Digest:
+    return Digest(archive.path, archive.checksum(WEIGHTS) if WEIGHTS in archive.names else None)
 
 
 def _documents(archive: Archive, limits: Limits) -> tuple[Any, Mapping[str, Any], tuple[str, ...]]:
     names = archive.names
     if CONFIG not in names:
+        line = archive_line(names)
+        if line is not None:
+            raise UnreadableModel(line)
         held = ", ".join(summary(name) for name in names[:3]) or "nothing"
         raise UnreadableModel(
             f"a zip archive, but no Keras model: it holds no {CONFIG} (but {held}); "

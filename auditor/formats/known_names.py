@@ -16,6 +16,102 @@ FUNCTION_MODULES = (
     "random",
     "regularizers",
 )
+#: Functions of those modules that look other functions up, and so call what a file names.
+RESOLVERS = frozenset({"deserialize", "get", "serialize"})
+#: Where Keras keeps what is no part of any model: files, downloads, settings, other models.
+NOT_MODELLING = frozenset(
+    {
+        "api_export",
+        "applications",
+        "backend",
+        "callbacks",
+        "config",
+        "datasets",
+        "distribution",
+        "export",
+        "preprocessing",
+        "saving",
+        "testing",
+        "tree",
+        "utils",
+        "visualization",
+        "wrappers",
+    }
+)
+#: Layers and other parts of models that Keras keeps there all the same.
+MODELLING_ELSEWHERE = frozenset(
+    {
+        "CustomScaleLayer",
+        "FeatureSpace",
+        "FlaxLayer",
+        "JaxLayer",
+        "LayerScale",
+        "StochasticDepth",
+        "TFSMLayer",
+        "TorchModuleWrapper",
+    }
+)
+#: Layers of Keras 2 that are gone, and those it made of bare TensorFlow functions.
+LEGACY_LAYERS = frozenset(
+    {
+        "ClassMethod",
+        "DenseFeatures",
+        "Highway",
+        "InstanceMethod",
+        "InstanceProperty",
+        "MaxoutDense",
+        "Merge",
+        "SlicingOpLambda",
+        "TFOpLambda",
+        "TensorFlowOpLayer",
+        "TimeDistributedDense",
+    }
+)
+#: Segments before the part of a Keras module's name that says what is in it.
+MODULE_PREFIXES = frozenset(
+    {
+        "_legacy",
+        "_tf_keras",
+        "_v1",
+        "_v2",
+        "api",
+        "keras",
+        "python",
+        "src",
+        "tensorflow",
+        "tf_keras",
+    }
+)
+#: Functions of TensorFlow that reach files or run code, which a TFOpLambda layer may name.
+TENSORFLOW_GADGETS = (
+    "io.gfile",
+    "io.matching_files",
+    "io.read_file",
+    "io.write_file",
+    "io.write_graph",
+    "keras.models",
+    "keras.saving",
+    "keras.utils",
+    "load_library",
+    "load_op_library",
+    "numpy_function",
+    "py_func",
+    "py_function",
+    "raw_ops.EagerPyFunc",
+    "raw_ops.MatchingFiles",
+    "raw_ops.PyFunc",
+    "raw_ops.PyFuncStateless",
+    "raw_ops.ReadFile",
+    "raw_ops.Restore",
+    "raw_ops.RestoreSlice",
+    "raw_ops.RestoreV2",
+    "raw_ops.Save",
+    "raw_ops.SaveSlices",
+    "raw_ops.SaveV2",
+    "raw_ops.WriteFile",
+    "saved_model",
+    "train",
+)
 #: Markers with which Keras writes values that are no objects of a class to look up.
 MARKERS = frozenset(
     {

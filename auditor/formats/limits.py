@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of the readers, with their defaults.
 
-    json_bytes: size of a configuration; json_depth: its nesting, and that of groups in an HDF5
+    json_bytes: size of a configuration; json_values: values in it; json_depth: its nesting, and that of groups in an HDF5
     file; members: files in an archive, and groups and datasets in an HDF5 file; calls: layer calls
     in a model; nesting: models within models; inflated_bytes: size of a compressed archive member,
     which has to be inflated in memory (what Keras writes is stored, and is read in place at any
@@ -19,6 +19,7 @@ class Limits:
     """
 
     json_bytes: int = 64 * 2**20
+    json_values: int = 5_000_000
     json_depth: int = 128
     members: int = 100_000
     calls: int = 200_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from auditor.formats.onnx_drafts import Draft, draft_of, fuse_activations
 from auditor.formats.onnx_grouping import group_nodes
@@ -78,14 +78,14 @@ def _assemble(
     calls: list[LayerCall] = []
     edges: list[Edge] = []
     source: dict[str, tuple[str, int]] = {}
-    layers: dict[tuple[str, ...], str] = {}
+    layers: dict[Hashable, str] = {}
     repeats: Counter[str] = Counter()
     for draft, path in zip(drafts, paths, strict=True):
         layer = call_id = "/".join(path)
         # Equal vectors prove nothing, as exporters store them once; one kernel is one layer.
         if any(weight.role in KERNELS for weight in draft.weights):
-            names = (weight.name for weight in draft.weights)
-            layer = layers.setdefault((draft.op, draft.activation or "", *names), layer)
+            stored = (weight.read or weight.name for weight in draft.weights)
+            layer = layers.setdefault((draft.op, draft.activation or "", *stored), layer)
             if layer != call_id:
                 repeats[layer] += 1
                 call_id = f"{layer}#{repeats[layer] + 1}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import onnx
 
 from auditor.errors import UnreadableModel
-from auditor.formats.onnx_external import resolve_external
+from auditor.formats.limits import DEFAULT_LIMITS, Limits
+from auditor.formats.onnx_data_file import DataFile
+from auditor.formats.onnx_external import ExternalData
+from auditor.formats.onnx_folding import MAX_KNOWN
 from auditor.formats.onnx_model import (
     Attribute,
     OnnxFunction,
@@ -23,20 +26,32 @@ from auditor.formats.onnx_tensors import (
     DATA_TYPES,
     STRING,
     Array,
-    FileStamp,
-    FileTensor,
+    EncodedTensor,
     HeldTensor,
+    ProtoTensor,
+    RawTensor,
+    SparseTensor,
     StoredTensor,
     dtype_name,
     stored_bytes,
     to_array,
 )
 from auditor.formats.onnx_wire import Span, WirePath
+from auditor.formats.refusal import refusal
 from auditor.graph.layer_graph import Shape
+from auditor.graph.weight import TensorReader
 from auditor.hazard import Hazard
 
-#: Characters of a name. Expansion of functions repeats names, so a long one could fill memory.
+#: Characters of a dimension's or module's name.
 MAX_NAME = 4096
+#: IR versions before this one import no operator sets, and mean the first.
+FIRST_WITH_OPSETS = 3
+#: Messages on the way from a graph to one within it: node, attribute, graph.
+STEPS = 3
+#: Characters of a name that a message shows.
+MAX_SHOWN = 80
+#: Bytes of the widest number.
+WIDEST = 16
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 QUOTED = re.compile(r"'([^']*)'")
 
@@ -45,21 +60,26 @@ QUOTED = re.compile(r"'([^']*)'")
 class Decoder:
     """Decodes the messages of one model, and gathers what is dangerous or missing on the way.
 
-    `spans` says which tensors' values were left in the file at `path`; both are empty for a model
-    in memory. `folder` is where external data may lie; None forbids it.
+    `spans` says which tensors' values were left in `file`; both are empty for a model in memory,
+    whose external data nothing may be read of.
     """
 
     source: str
-    path: Path | None = None
-    stamp: FileStamp | None = None
-    folder: Path | None = None
+    limits: Limits = DEFAULT_LIMITS
+    file: DataFile | None = None
     spans: Mapping[WirePath, Span] = field(default_factory=dict)
     hazards: list[Hazard] = field(default_factory=list)
     missing: dict[str, list[str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.external = ExternalData(folder=self.file.path.parent if self.file else None)
+        self._dense = 0
+
     def model(self, proto: onnx.ModelProto) -> OnnxModel:
         """Decode a whole model. Raises `UnreadableModel`."""
         opsets = {_domain(_text(entry.domain)): int(entry.version) for entry in proto.opset_import}
+        if not opsets and proto.ir_version < FIRST_WITH_OPSETS:
+            opsets[""] = 1
         return OnnxModel(
             writer=_writer(proto, opsets),
             opsets=opsets,
@@ -71,10 +91,16 @@ class Decoder:
         )
 
     def _graph(self, proto: onnx.GraphProto, path: WirePath) -> OnnxGraph:
+        if len(path) // 2 > STEPS * self.limits.nesting + 1:
+            raise refusal(
+                "GEB909",
+                f"{self.source}: graph {_text(proto.name)[:MAX_SHOWN]!r}",
+                f"graphs within graphs more than {self.limits.nesting} deep",
+            )
         tensors: dict[str, StoredTensor] = {}
         stored = [
             *(self._tensor(t, (*path, 5, index)) for index, t in enumerate(proto.initializer)),
-            *(self._sparse(tensor) for tensor in proto.sparse_initializer),
+            *(self._sparse(t, (*path, 15, i)) for i, t in enumerate(proto.sparse_initializer)),
         ]
         for tensor in stored:
             if not tensor.name:
@@ -116,15 +142,6 @@ class Decoder:
         return tuple(self._node(proto, (*path, index)) for index, proto in enumerate(protos))
 
     def _node(self, proto: onnx.NodeProto, path: WirePath) -> OnnxNode:
-        names = (
-            _text(proto.name),
-            _text(proto.op_type),
-            _text(proto.domain),
-            *_texts(proto.input),
-            *_texts(proto.output),
-        )
-        if max(map(len, names)) > MAX_NAME:
-            raise self._unreadable(f"a node has a name of more than {MAX_NAME} characters")
         attributes: dict[str, Attribute] = {}
         references: dict[str, str] = {}
         for index, attribute in enumerate(proto.attribute):
@@ -169,22 +186,38 @@ class Decoder:
         if kind == known.GRAPHS:
             return tuple(self._graph(g, (*path, 11, i)) for i, g in enumerate(proto.graphs))
         if kind == known.SPARSE_TENSOR:
-            return self._sparse(proto.sparse_tensor)
+            return self._sparse(proto.sparse_tensor, (*path, 22, 0))
         return f"<attribute of type {kind}>"
 
     def _tensor(self, proto: onnx.TensorProto, path: WirePath) -> StoredTensor:
         name, shape = _text(proto.name), self._shape(proto)
-        span = self.spans.get(path)
         if proto.data_location == onnx.TensorProto.EXTERNAL:
             return self._external(proto, shape)
+        span = self.spans.get(path)
         self._check_size(proto, shape, span)
-        if span is not None and self.path is not None and self.stamp is not None:
-            reader: FileTensor | HeldTensor = FileTensor(
-                path=self.path, stamp=self.stamp, offset=span.offset, length=span.length
+        return StoredTensor(
+            name=name,
+            dtype=dtype_name(proto.data_type),
+            shape=shape,
+            read=self._reader(proto, shape, span),
+        )
+
+    def _reader(
+        self, proto: onnx.TensorProto, shape: tuple[int, ...], span: Span | None
+    ) -> TensorReader:
+        if span is None or self.file is None:
+            if math.prod(shape) > MAX_KNOWN:
+                return ProtoTensor(proto)
+            return HeldTensor(self._values(proto))
+        if span.raw:
+            return RawTensor(
+                file=self.file,
+                offset=span.raw_offset,
+                length=span.raw,
+                data_type=proto.data_type,
+                shape=shape,
             )
-        else:
-            reader = HeldTensor(self._values(proto))
-        return StoredTensor(name=name, dtype=dtype_name(proto.data_type), shape=shape, read=reader)
+        return EncodedTensor(file=self.file, offset=span.offset, length=span.length)
 
     def _values(self, proto: onnx.TensorProto) -> Array:
         try:
@@ -200,7 +233,7 @@ class Decoder:
 
     def _external(self, proto: onnx.TensorProto, shape: tuple[int, ...]) -> StoredTensor:
         entries = tuple((_text(entry.key), _text(entry.value)) for entry in proto.external_data)
-        found = resolve_external(_text(proto.name), entries, self.folder, proto.data_type, shape)
+        found = self.external.resolve(_text(proto.name), entries, proto.data_type, shape)
         if found.hazard is not None:
             self.hazards.append(found.hazard)
         elif found.reader is None:
@@ -241,24 +274,45 @@ class Decoder:
                 f"but stores {stored} {'bytes' if raw or proto.raw_data else 'values'}"
             )
 
-    def _sparse(self, proto: onnx.SparseTensorProto) -> StoredTensor:
+    def _sparse(self, proto: onnx.SparseTensorProto, path: WirePath) -> StoredTensor:
         name, shape = _text(proto.values.name), self._shape(proto)
-        bare = StoredTensor(
-            name=name,
-            dtype=dtype_name(proto.values.data_type),
-            shape=shape,
-            read=None,
-            why="it is stored sparsely",
-        )
-        self.missing.setdefault("stored sparsely, which is not made dense", []).append(name)
-        return bare
+        values = self._tensor(proto.values, (*path, 1, 0))
+        indices = self._tensor(proto.indices, (*path, 2, 0))
+        fits = indices.shape in ((values.size,), (values.size, len(shape)))
+        if len(values.shape) != 1 or not fits:
+            raise self._unreadable(
+                f"the sparse tensor {name!r} has values of shape {values.shape} and indices of "
+                f"shape {indices.shape}"
+            )
+        why = self._not_dense(values, indices, shape)
+        reader: TensorReader | None = None
+        if why:
+            self.missing.setdefault(why, []).append(name)
+        elif values.read is not None and indices.read is not None:
+            reader = SparseTensor(values=values.read, indices=indices.read, shape=shape)
+        return StoredTensor(name=name, dtype=values.dtype, shape=shape, read=reader, why=why)
+
+    def _not_dense(
+        self, values: StoredTensor, indices: StoredTensor, shape: tuple[int, ...]
+    ) -> str:
+        """Why a sparse tensor is not made dense; empty where it may be."""
+        if values.read is None or indices.read is None:
+            return values.why or indices.why
+        dense = math.prod(shape)
+        self._dense += dense
+        # A value with its index takes about two; all of a model's together are bounded too.
+        allowed = max(self.limits.json_bytes // WIDEST, 2 * values.size * self.limits.expansion)
+        if dense > allowed or self._dense > self.limits.inflated_bytes // WIDEST:
+            return f"stored sparsely: {values.size} of {dense} values, too few to be made dense"
+        return ""
 
     def _unreadable(self, why: str) -> UnreadableModel:
         return UnreadableModel(f"{self.source}: damaged ONNX model: {why}")
 
 
 def _domain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
+    """A domain as it is looked up; none from a file is one of those made here."""
+    return "" if domain == "ai.onnx" else domain.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _text(data: str | bytes) -> str:

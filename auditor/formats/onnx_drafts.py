@@ -9,10 +9,11 @@ from typing import Any
 
 from auditor.formats.onnx_grouping import Group
 from auditor.formats.onnx_model import OnnxGraph, OnnxNode
+from auditor.formats.onnx_operators import BODY
 from auditor.formats.onnx_roles import Reading, read_node
 from auditor.formats.onnx_settings import MAX_SETTING, settings
 from auditor.formats.onnx_values import Values
-from auditor.formats.onnx_weights import inner_weights, make_weight
+from auditor.formats.onnx_weights import make_weight
 from auditor.graph.operators import AFFINE_OPS, Op
 from auditor.graph.weight import Weight
 
@@ -52,7 +53,10 @@ class Draft:
 def draft_of(group: Group, values: Values) -> Draft:
     """A group as a draft."""
     if group.layer is None:
-        return _single(group.nodes[0], values)
+        kernel = group.kernel or group.nodes[0]
+        draft = _single(kernel, values)
+        data = tuple(group.renamed.get(name, name) for name in draft.data)
+        return replace(draft, nodes=group.nodes, data=data, outputs=group.outputs)
     weights, notes = [], []
     for role, name in group.fixed:
         weight = make_weight(name, role, values, group.layer.op, group.kernel)
@@ -61,7 +65,9 @@ def draft_of(group: Group, values: Values) -> Draft:
             notes.extend(_computed(weight, name, values))
     config = dict(group.numbers)
     if group.kernel is not None:
-        config = {**settings(group.kernel, values, set()), **config}
+        held = {name for _, name in group.fixed}
+        as_weight = {i for i, name in enumerate(group.kernel.inputs) if name in held}
+        config = {**settings(group.kernel, values, as_weight), **config, **group.layer.config}
     op = group.layer.op
     if op is Op.CONV and group.kernel is not None:
         op = read_node(group.kernel, values).op
@@ -96,7 +102,8 @@ def _single(node: OnnxNode, values: Values) -> Draft:
     notes = [reading.note] if reading.note else []
     as_weight: set[int] = set()
     for position, name in enumerate(node.inputs):
-        if name not in values.fixed:
+        # What is only handed on into a body is a weight of the node the body belongs to.
+        if name not in values.fixed or node.domain == BODY:
             continue
         role = reading.roles.get(position) or _incidental_role(name, values)
         if role is None or (role in ("gamma", "beta") and _is_setting(reading, name, values)):
@@ -106,9 +113,6 @@ def _single(node: OnnxNode, values: Values) -> Draft:
             as_weight.add(position)
             weights.append(weight)
             notes.extend(_computed(weight, name, values))
-    graphs = tuple(node.graphs)
-    if graphs:
-        weights.extend(inner_weights(graphs, values))
     return Draft(
         kind=node.op_type,
         op=reading.op,
@@ -130,14 +134,7 @@ def _data(node: OnnxNode, values: Values) -> tuple[str, ...]:
     """
     settled = all(name in values.fixed for name in node.outputs if name)
     stored = values.constants if settled else values.fixed
-    return tuple(name for name in _takes(node) if name not in stored)
-
-
-def _takes(node: OnnxNode) -> tuple[str, ...]:
-    """Values a node takes: its inputs, one as often as it is named, then what graphs capture."""
-    inputs = tuple(filter(None, node.inputs))
-    captured = (name for graph in node.graphs for name in graph.captured())
-    return (*inputs, *(name for name in dict.fromkeys(captured) if name not in inputs))
+    return tuple(name for name in node.inputs if name and name not in stored)
 
 
 def _incidental_role(name: str, values: Values) -> str | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import onnx
+
 from auditor.formats.onnx_model import OnnxNode
 from auditor.formats.onnx_tensors import StoredTensor, dtype_name
 
 #: Attributes that name the dtype of the result, where they are set.
 NAMING = ("to", "dtype", "output_dtype", "output_datatype")
 
+#: TensorProto.DataType by the words of onnx.proto.
+WORDS: Mapping[str, int] = dict(onnx.TensorProto.DataType.items())
 #: dtype → operators that always give it, unless an attribute says otherwise.
 ALWAYS: Mapping[str, str] = {
     "bool": """
@@ -39,12 +43,17 @@ ALIKE = frozenset({"Attention", "BatchNormalization", "GRU", "LSTM", "RNN", "Spl
 _ALWAYS = {name: dtype for dtype, names in ALWAYS.items() for name in names.split()}
 
 
+def data_type(node: OnnxNode, name: str) -> int:
+    """An attribute that names a TensorProto.DataType: by number, below opset 6 by word; else 0."""
+    return WORDS.get(node.text(name)) or node.integer(name, 0)
+
+
 def result_dtype(node: OnnxNode, dtypes: Sequence[str]) -> str:
     """The dtype of a node's first output, by the dtypes of its inputs; empty where unknown."""
     if node.domain or node.op_type in UNKNOWN:
         return ""
     for name in NAMING:
-        named = node.integer(name, 0)
+        named = data_type(node, name)
         if named:
             return dtype_name(named)
     fill = node.attributes.get("value")

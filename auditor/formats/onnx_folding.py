@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from auditor.formats.onnx_dtypes import data_type
 from auditor.formats.onnx_model import OnnxNode
 from auditor.formats.onnx_symbols import product, quotient
 from auditor.graph.layer_graph import Shape
@@ -174,7 +175,7 @@ def _identity(step: Step) -> Known:
 
 
 def _cast(step: Step) -> Known:
-    to = step.node.integer("to", 0)
+    to = data_type(step.node, "to")
     kind: Callable[[Any], Any] = float if to in FLOAT_TYPES else bool if to == BOOL_TYPE else int
     data = step.first
     cast = [kind(v) if isinstance(v, (int, float)) else v for v in data.reshape(-1)]

@@ -6,26 +6,33 @@ what comes out; this expansion is counted before it is begun.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from auditor.errors import UnreadableModel, UnsafeModel
-from auditor.finding import Confidence, Finding, Severity
+from auditor.errors import UnreadableModel
 from auditor.formats.limits import Limits
-from auditor.formats.onnx_model import Attribute, OnnxFunction, OnnxGraph, OnnxModel, OnnxNode
+from auditor.formats.onnx_budget import Budget, Cost, cost
+from auditor.formats.onnx_model import Attribute, OnnxFunction, OnnxModel, OnnxNode
+from auditor.formats.onnx_tensors import StoredTensor
+from auditor.formats.refusal import refusal
 
 Key = tuple[str, str, str]
 
+#: The advisory on functions that call themselves.
+RECURSION = "GHSA-7w46-vvrh-m8q5"
 #: Characters of a call's name that its nodes' names begin with.
 MAX_LABEL = 200
+#: Characters that tell one call's values from another's.
+NUMBER = 10
 
 
 def expand_functions(model: OnnxModel, limits: Limits, source: str) -> OnnxModel:
     """The model with every call of one of its functions replaced by the function's nodes.
 
-    Raises `UnsafeModel` for functions that call themselves (GHSA-7w46-vvrh-m8q5), and
-    `UnreadableModel` for more nodes than `limits.calls`.
+    Graphs within nodes have been laid out before. Raises `UnreadableModel` for more nodes than
+    `limits.calls`, and `UnsafeModel` where calls multiply to more than that, or nest more than
+    `limits.nesting` deep, or a function calls itself (GHSA-7w46-vvrh-m8q5).
     """
     functions: dict[Key, OnnxFunction] = {}
     for function in model.functions:
@@ -35,15 +42,18 @@ def expand_functions(model: OnnxModel, limits: Limits, source: str) -> OnnxModel
                 f"{source}: damaged ONNX model: two functions have the name {function.name!r}"
             )
         functions[key] = function
-    sizes = _Sizes(functions, limits, source)
-    total = sum(sizes.of(node) for node in model.graph.walk())
-    if total > limits.calls:
-        raise UnreadableModel(
-            f"{source}: {total} nodes with functions expanded, more than the {limits.calls} allowed"
-        )
     if not functions:
         return model
-    return replace(model, graph=_Expansion(functions).graph(model.graph), functions=())
+    costs = _Costs(functions, limits, source)
+    costs.check()
+    total = Cost()
+    for node in model.graph.nodes:
+        total += costs.of(node)
+    Budget(limits=limits, source=source).check_expanded(total, "its functions")
+    expansion = _Expansion(functions)
+    nodes = tuple(expansion.nodes(model.graph.nodes))
+    tensors = {**model.graph.tensors, **expansion.tensors}
+    return replace(model, graph=replace(model.graph, nodes=nodes, tensors=tensors), functions=())
 
 
 def _called(node: OnnxNode) -> Key:
@@ -51,96 +61,88 @@ def _called(node: OnnxNode) -> Key:
 
 
 @dataclass
-class _Sizes:
-    """How many nodes calls expand to; found bottom-up, so that the answer is never built."""
+class _Costs:
+    """What calls expand to; found bottom-up, so that the answer is never built."""
 
     functions: Mapping[Key, OnnxFunction]
     limits: Limits
     source: str
 
     def __post_init__(self) -> None:
-        self._known: dict[Key, int] = {}
+        self._known: dict[Key, Cost] = {}
         self._open: list[Key] = []
 
-    def of(self, node: OnnxNode) -> int:
+    def check(self) -> None:
+        """Raise `UnsafeModel` for functions that call themselves, called or not."""
+        for key, function in self.functions.items():
+            self._of_body(key, function)
+
+    def of(self, node: OnnxNode) -> Cost:
+        """The cost of a node, or of all that a call of a function becomes."""
         key = _called(node)
-        if key not in self.functions:
-            return 1
-        if key in self._known:
-            return self._known[key]
-        if key in self._open:
-            raise self._recursive(key)
-        if len(self._open) >= self.limits.nesting:
-            raise UnreadableModel(
-                f"{self.source}: functions call functions more than {self.limits.nesting} deep"
-            )
-        self._open.append(key)
+        function = self.functions.get(key)
+        if function is None:
+            return cost(node)
         # The call itself counts, or empty functions calling each other twice would cost nothing.
-        self._known[key] = 1 + sum(
-            self.of(inner) for body in self.functions[key].nodes for inner in _walk(body)
-        )
-        self._open.pop()
+        return cost(node) + self._of_body(key, function)
+
+    def _of_body(self, key: Key, function: OnnxFunction) -> Cost:
+        if key not in self._known:
+            self._known[key] = self._body(key, function)
         return self._known[key]
 
-    def _recursive(self, key: Key) -> UnsafeModel:
-        what = f"the function {key[1]!r} of domain {key[0]!r} calls itself"
-        return UnsafeModel(
-            f"{self.source}: unsafe ONNX model: {what}; no ONNX model may, and libraries that "
-            "expand it run out of memory",
-            findings=(
-                Finding(
-                    code="GEB909",
-                    name="recursion-or-nesting",
-                    severity=Severity.ERROR,
-                    confidence=Confidence.HIGH,
-                    message=f"{what} (GHSA-7w46-vvrh-m8q5)",
-                ),
-            ),
-        )
-
-
-def _walk(node: OnnxNode) -> Iterator[OnnxNode]:
-    yield node
-    for graph in node.graphs:
-        yield from graph.walk()
+    def _body(self, key: Key, function: OnnxFunction) -> Cost:
+        place = f"{self.source}: function {key[1]!r} of domain {key[0]!r}"
+        if key in self._open:
+            raise refusal(
+                "GEB909",
+                place,
+                "it calls itself, which no ONNX function may; libraries that expand it run out "
+                "of memory",
+                identifier=RECURSION,
+            )
+        if len(self._open) >= self.limits.nesting:
+            raise refusal(
+                "GEB909", place, f"functions call functions more than {self.limits.nesting} deep"
+            )
+        self._open.append(key)
+        told = (*function.inputs, *function.outputs, *function.tensors, *function.defaults)
+        total = Cost(characters=sum(map(len, told)))
+        prefix = min(len(key[1]), MAX_LABEL) + NUMBER
+        for inner in function.nodes:
+            total += self.of(inner)
+            values = len(inner.inputs) + len(inner.outputs)
+            total += Cost(characters=MAX_LABEL + values * prefix)
+        self._open.pop()
+        return total
 
 
 @dataclass(frozen=True)
 class _Expansion:
+    """`tensors` gathers those that functions hold: once, however often the function is called."""
+
     functions: Mapping[Key, OnnxFunction]
     numbers: Iterator[int] = field(default_factory=count)
+    tensors: dict[str, StoredTensor] = field(default_factory=dict)
 
-    def graph(self, graph: OnnxGraph) -> OnnxGraph:
-        """A graph with calls of functions replaced, in graphs within nodes also."""
-        nodes: list[OnnxNode] = []
-        for node in graph.nodes:
+    def nodes(self, nodes: Sequence[OnnxNode]) -> Iterator[OnnxNode]:
+        """The nodes, with calls of functions replaced."""
+        for node in nodes:
             function = self.functions.get(_called(node))
             if function is None:
-                nodes.append(self._inner(node))
+                yield node
             else:
-                nodes.extend(self._body(node, function))
-        return replace(graph, nodes=tuple(nodes))
-
-    def _inner(self, node: OnnxNode) -> OnnxNode:
-        if not any(True for _ in node.graphs):
-            return node
-        return replace(
-            node, attributes={name: self._value(value) for name, value in node.attributes.items()}
-        )
-
-    def _value(self, value: Attribute) -> Attribute:
-        if isinstance(value, OnnxGraph):
-            return self.graph(value)
-        if isinstance(value, tuple) and value and isinstance(value[0], OnnxGraph):
-            return tuple(self.graph(item) for item in value if isinstance(item, OnnxGraph))
-        return value
+                yield from self._body(node, function)
 
     def _body(self, call: OnnxNode, function: OnnxFunction) -> Iterator[OnnxNode]:
         """The function's nodes with this call's values; what it names itself gets new names."""
         number = next(self.numbers)
         label = (call.name or f"{function.name}_{number + 1}")[-MAX_LABEL:]
+        stored = {name: f"<{function.domain}.{function.name}>{name}" for name in function.tensors}
+        for name, tensor in function.tensors.items():
+            self.tensors.setdefault(stored[name], replace(tensor, name=stored[name]))
         naming = _Naming(
-            values=_outer_names(call, function),
+            values={**_outer_names(call, function), **stored},
             prefix=f"<{function.name[:MAX_LABEL]} {number}>",
             label=label,
             attributes={**function.defaults, **call.attributes},
@@ -149,7 +151,7 @@ class _Expansion:
             renamed = naming.node(node)
             inner = self.functions.get(_called(node))
             if inner is None:
-                yield self._inner(renamed)
+                yield renamed
             else:
                 yield from self._body(renamed, inner)
         for inside, outside in zip(function.outputs, call.outputs, strict=False):
@@ -191,7 +193,7 @@ class _Naming:
         return self.values.get(name, self.prefix + name)
 
     def node(self, node: OnnxNode) -> OnnxNode:
-        attributes = {name: self._attribute(value) for name, value in node.attributes.items()}
+        attributes = dict(node.attributes)
         for name, reference in node.references.items():
             if reference in self.attributes:
                 attributes[name] = self.attributes[reference]
@@ -202,26 +204,5 @@ class _Naming:
             outputs=tuple(map(self.value, node.outputs)),
             attributes=attributes,
             references={},
-        )
-
-    def _attribute(self, value: Attribute) -> Attribute:
-        if isinstance(value, OnnxGraph):
-            return self._graph(value)
-        if isinstance(value, tuple) and value and isinstance(value[0], OnnxGraph):
-            return tuple(self._graph(item) for item in value if isinstance(item, OnnxGraph))
-        return value
-
-    def _graph(self, graph: OnnxGraph) -> OnnxGraph:
-        """A graph within the function: what it defines is its own, what it captures follows."""
-        defined = {*graph.tensors, *(name for name, _ in graph.inputs)}
-        defined.update(name for node in graph.nodes for name in node.outputs if name)
-        own = {name: self.prefix + name for name in defined}
-        inner = replace(self, values={**self.values, **own})
-        return replace(
-            graph,
-            nodes=tuple(map(inner.node, graph.nodes)),
-            tensors={inner.value(name): tensor for name, tensor in graph.tensors.items()},
-            inputs=tuple((inner.value(name), kind) for name, kind in graph.inputs),
-            outputs=tuple(map(inner.value, graph.outputs)),
-            types={inner.value(name): kind for name, kind in graph.types.items()},
+            bodies={name: tuple(map(self.value, names)) for name, names in node.bodies.items()},
         )

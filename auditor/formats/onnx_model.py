@@ -33,6 +33,8 @@ class OnnxNode:
     """One node. `references` maps an attribute to the function attribute it stands for.
 
     `scope` is the module path that the exporter recorded beside the node, outermost first.
+    `bodies` is what graphs within the node gave, by attribute, once they are laid out in the graph
+    around it (`onnx_bodies`); the same names then stand at the end of `inputs`.
     """
 
     op_type: str
@@ -44,6 +46,13 @@ class OnnxNode:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
     scope: tuple[str, ...] = ()
+    bodies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def own_inputs(self) -> tuple[str, ...]:
+        """The inputs that stand in the file: those that bodies gave are left out."""
+        given = sum(map(len, self.bodies.values()))
+        return self.inputs[: len(self.inputs) - given]
 
     @property
     def label(self) -> str:
@@ -53,11 +62,19 @@ class OnnxNode:
     @property
     def graphs(self) -> Iterator[OnnxGraph]:
         """Graphs among the attributes."""
-        for value in self.attributes.values():
+        for _, graph in self.named_graphs:
+            yield graph
+
+    @property
+    def named_graphs(self) -> Iterator[tuple[str, OnnxGraph]]:
+        """Graphs among the attributes, each with the attribute's name, numbered in a list."""
+        for name, value in self.attributes.items():
             if isinstance(value, OnnxGraph):
-                yield value
+                yield name, value
             elif isinstance(value, tuple):
-                yield from (item for item in value if isinstance(item, OnnxGraph))
+                for index, item in enumerate(value):
+                    if isinstance(item, OnnxGraph):
+                        yield f"{name}_{index}", item
 
     def integer(self, name: str, default: int) -> int:
         """An attribute that has to be an integer; `default` where it is not."""
@@ -94,30 +111,13 @@ class OnnxGraph:
     outputs: tuple[str, ...]
     types: Mapping[str, TensorType]
 
-    def captured(self) -> tuple[str, ...]:
-        """Names the graph uses and does not define: values of the graphs around it."""
-        defined = {*self.tensors, *(name for name, _ in self.inputs)}
-        for node in self.nodes:
-            defined.update(node.outputs)
-        used: dict[str, None] = {}
-        for node in self.nodes:
-            used.update(dict.fromkeys(node.inputs))
-            for graph in node.graphs:
-                used.update(dict.fromkeys(graph.captured()))
-        used.update(dict.fromkeys(self.outputs))
-        return tuple(name for name in used if name and name not in defined)
-
-    def walk(self) -> Iterator[OnnxNode]:
-        """All nodes, those of graphs within nodes included."""
-        for node in self.nodes:
-            yield node
-            for graph in node.graphs:
-                yield from graph.walk()
-
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxFunction:
-    """A function of the model's own: its body, and the defaults of its attributes."""
+    """A function of the model's own: its body, and the defaults of its attributes.
+
+    `tensors` are those of graphs within its nodes, once these are laid out.
+    """
 
     domain: str
     name: str
@@ -126,6 +126,7 @@ class OnnxFunction:
     outputs: tuple[str, ...]
     defaults: Mapping[str, Attribute]
     nodes: tuple[OnnxNode, ...]
+    tensors: Mapping[str, StoredTensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

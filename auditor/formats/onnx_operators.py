@@ -11,6 +11,9 @@ MAIN = ""
 ML = "ai.onnx.ml"
 PREVIEW = "ai.onnx.preview"
 TRAINING = "ai.onnx.preview.training"
+#: The domain of nodes that stand for what a control operator gives its body (`onnx_bodies`). No
+#: file can name it: the decoder lets no NUL through.
+BODY = "\0body"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,6 @@ PLAIN: Mapping[Op, str] = {
         SequenceAt TensorScatter TopK""",
     Op.MASKING: "Trilu",
     Op.WHERE: "Where",
-    Op.CONTROL: "If Loop Scan SequenceMap",
     Op.QUANTIZE: "DequantizeLinear DynamicQuantizeLinear QuantizeLinear",
     Op.PREPROCESSING: """
         Bernoulli DFT ImageDecoder Multinomial OneHot RegexFullMatch STFT StringConcat
@@ -137,6 +139,39 @@ WEIGHTED: Mapping[str, tuple[Op, Mapping[int, str]]] = {
     "RMSNormalization": (Op.RMS_NORM, {1: "gamma"}),
 }
 
+#: Operators with graphs within them, and what to know of the calls these graphs become.
+CONTROL: Mapping[str, str] = {
+    "If": "one of its branches runs, as its condition says",
+    "Loop": "its body repeats, and stands here once: what one repetition hands to the next is not "
+    "followed",
+    "Scan": "its body repeats, and stands here once: what one repetition hands to the next is not "
+    "followed",
+    "SequenceMap": "its body runs once for each element, and stands here once",
+}
+#: What these give their bodies.
+GIVEN: Mapping[str, tuple[Op, str]] = {
+    "LoopCount": (Op.CONSTANT, ""),
+    "LoopCondition": (Op.CONTROL, ""),
+    "LoopState": (Op.CONTROL, "as it comes in: later repetitions take what the body gave"),
+    "ScanState": (Op.CONTROL, "as it comes in: later repetitions take what the body gave"),
+    "ScanElement": (Op.SLICE, ""),
+    "SequenceElement": (Op.GATHER, ""),
+    "BodyInputs": (Op.OPAQUE, "what an operator not known here gives the graph within it"),
+}
+#: Experimental operators of early releases, since withdrawn, which files from then still have.
+WITHDRAWN: Mapping[str, Op] = {
+    "ATen": Op.OPAQUE,
+    "Affine": Op.SCALE,
+    "ConstantFill": Op.CONSTANT,
+    "Crop": Op.CROP,
+    "DynamicSlice": Op.SLICE,
+    "GRUUnit": Op.RECURRENT,
+    "GivenTensorFill": Op.CONSTANT,
+    "ImageScaler": Op.SCALE,
+    "Scale": Op.SCALE,
+}
+WITHDRAWN_ACTIVATIONS: Mapping[str, str] = {"ParametricSoftplus": "softplus", "ScaledTanh": "tanh"}
+
 CLASSICAL_OPAQUE = """
     LinearClassifier LinearRegressor SVMClassifier SVMRegressor TreeEnsemble
     TreeEnsembleClassifier TreeEnsembleRegressor"""
@@ -150,7 +185,14 @@ def _entries() -> Iterator[tuple[tuple[str, str], Operator]]:
     for op, names in PLAIN.items():
         for name in names.split():
             yield (MAIN, name), Operator(op=op)
-    for name, activation in ACTIVATIONS.items():
+    for name, note in CONTROL.items():
+        yield (MAIN, name), Operator(op=Op.CONTROL, note=note)
+    for name, (op, note) in GIVEN.items():
+        yield (BODY, name), Operator(op=op, note=note)
+    for name, op in WITHDRAWN.items():
+        note = "an operator ONNX has withdrawn" if op is Op.OPAQUE else ""
+        yield (MAIN, name), Operator(op=op, note=note)
+    for name, activation in (*ACTIVATIONS.items(), *WITHDRAWN_ACTIVATIONS.items()):
         yield (MAIN, name), Operator(op=Op.ACTIVATION, activation=activation)
     for name, (op, roles) in WEIGHTED.items():
         yield (MAIN, name), Operator(op=op, roles=roles)

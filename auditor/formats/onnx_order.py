@@ -10,9 +10,8 @@ from auditor.formats.onnx_model import OnnxGraph, OnnxNode
 
 
 def needs(node: OnnxNode) -> tuple[str, ...]:
-    """Values a node uses, those its inner graphs capture included; each once."""
-    captured = (name for graph in node.graphs for name in graph.captured())
-    return tuple(dict.fromkeys(name for name in (*node.inputs, *captured) if name))
+    """Values a node uses, each once."""
+    return tuple(dict.fromkeys(filter(None, node.inputs)))
 
 
 def in_order(graph: OnnxGraph, source: str) -> OnnxGraph:

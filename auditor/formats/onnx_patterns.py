@@ -1,25 +1,23 @@
-"""Patterns of ONNX nodes, and a matcher for them.
+"""The vocabulary that layers of several ONNX nodes are described in.
 
-A pattern is a small expression over values: `op("Add", op("MatMul", X, weight("kernel")),
-weight("bias"))`. It is matched from the value it ends in, against the nodes that give its operands.
+A pattern is a small expression over values: `op("Add", op("MatMul", X, Fixed("kernel")),
+Fixed("bias"))`. It is data; `onnx_pattern_matcher` finds it in a graph.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
-from auditor.formats.onnx_model import OnnxGraph, OnnxNode
+from auditor.formats.onnx_model import OnnxNode
 from auditor.formats.onnx_values import Values
-
-#: Relative distance at which a stored number still is the one meant: float16 has 11 bits.
-CLOSE = 2e-3
+from auditor.graph.operators import Op
 
 NodeTest = Callable[[OnnxNode, Values], bool]
+ValueTest = Callable[[str, Values], bool]
+#: Looks at all nodes of a match and the numbers it bound.
+LayerTest = Callable[[Sequence[OnnxNode], Mapping[str, float], Values], bool]
 
 
 @dataclass(frozen=True)
@@ -31,26 +29,53 @@ class Data:
 
 @dataclass(frozen=True)
 class Fixed:
-    """A value that no input changes, kept under `name`, which for weights is their role."""
+    """A value that no input changes, kept under `name`, which for weights is their role.
+
+    Without a name it takes part and is not kept: a scale that the graph computes, a mask.
+    """
+
+    name: str = ""
+    test: ValueTest | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """Any value: bound to `name` where the input changes it, and not kept where none does."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Number:
-    """A constant of one element: near `value`, or any and kept under `name`."""
+    """A constant of one number: near `value`, or any and kept under `name`, or its `inverse`.
+
+    A tensor whose elements are all that number is the same once it is multiplied out.
+    """
 
     value: float | None = None
     name: str = ""
+    inverse: bool = False
 
 
 @dataclass(frozen=True)
 class Make:
-    """What a node of one of these types makes of operands; further operands must be fixed."""
+    """What a node of one of these types makes of operands, as its output of this index.
+
+    Operands beyond those named must be fixed.
+    """
 
     op_types: tuple[str, ...]
     operands: tuple[Pattern, ...]
     test: NodeTest | None = None
+    output: int = 0
+
+
+@dataclass(frozen=True)
+class Through:
+    """A value behind any number of nodes of these types, at most four, each with one operand."""
+
+    op_types: tuple[str, ...]
+    of: Pattern
 
 
 @dataclass(frozen=True)
@@ -67,19 +92,28 @@ class Either:
     options: tuple[Pattern, ...]
 
 
-Pattern: TypeAlias = "Data | Fixed | Number | Make | Product | Either"
+Pattern: TypeAlias = "Data | Fixed | Given | Number | Make | Through | Product | Either"
 
-COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
+COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum", "Or", "And"})
 
 
-def op(op_types: str, *operands: Pattern, test: NodeTest | None = None) -> Make:
+def op(op_types: str, *operands: Pattern, test: NodeTest | None = None, output: int = 0) -> Make:
     """A `Make` of op types given in one string, separated by blanks."""
-    return Make(tuple(op_types.split()), operands, test)
+    return Make(tuple(op_types.split()), operands, test, output)
+
+
+def through(op_types: str, of: Pattern) -> Through:
+    """A `Through` of op types given in one string, separated by blanks."""
+    return Through(tuple(op_types.split()), of)
 
 
 def product(*factors: Pattern) -> Product:
-    """A `Product` of these factors."""
-    return Product(factors)
+    """A `Product` of these factors, what matches anything last: orders that fail do so early."""
+
+    def loose(factor: Pattern) -> int:
+        return 0 if isinstance(factor, Number) else 2 if isinstance(factor, Data | Fixed) else 1
+
+    return Product(tuple(sorted(factors, key=loose)))
 
 
 def either(*options: Pattern) -> Either:
@@ -93,139 +127,87 @@ def ending_types(pattern: Pattern) -> frozenset[str]:
         return frozenset().union(*map(ending_types, pattern.options))
     if isinstance(pattern, Make):
         return frozenset(pattern.op_types)
+    if isinstance(pattern, Through):
+        return frozenset(pattern.op_types) | ending_types(pattern.of)
     return frozenset({"Mul"} if isinstance(pattern, Product) else ())
 
 
+def possible(pattern: Pattern, present: Set[str]) -> Pattern | None:
+    """What is left of a pattern in a graph that has these types of nodes; None if nothing is.
+
+    Most graphs have few types, and most patterns need one that is not among them.
+    """
+    return _possible(pattern, present, {})
+
+
+def _possible(
+    pattern: Pattern, present: Set[str], known: dict[int, Pattern | None]
+) -> Pattern | None:
+    place = id(pattern)
+    if place not in known:
+        known[place] = _left(pattern, present, known)
+    return known[place]
+
+
+def _left(pattern: Pattern, present: Set[str], known: dict[int, Pattern | None]) -> Pattern | None:
+    if isinstance(pattern, Either):
+        options = [_possible(option, present, known) for option in pattern.options]
+        kept = tuple(option for option in options if option is not None)
+        return Either(kept) if kept else None
+    if isinstance(pattern, Make):
+        op_types = tuple(kind for kind in pattern.op_types if kind in present)
+        operands = [_possible(operand, present, known) for operand in pattern.operands]
+        left = tuple(operand for operand in operands if operand is not None)
+        whole = op_types and len(left) == len(operands)
+        return replace(pattern, op_types=op_types, operands=left) if whole else None
+    if isinstance(pattern, Product):
+        factors = [_possible(factor, present, known) for factor in pattern.factors]
+        needed = tuple(factor for factor in factors if factor is not None)
+        return Product(needed) if "Mul" in present and len(needed) == len(factors) else None
+    if isinstance(pattern, Through):
+        of = _possible(pattern.of, present, known)
+        return replace(pattern, of=of) if of is not None else None
+    return pattern
+
+
 @dataclass(frozen=True)
-class Match:
-    """Values bound to names, numbers to names, and nodes (by index) so far taken."""
+class Near:
+    """A node of one of these types beside a layer, which belongs to it if nobody else uses it."""
 
-    values: Mapping[str, str] = field(default_factory=dict)
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    nodes: frozenset[int] = frozenset()
-
-    def bind(self, name: str, value: str) -> Match | None:
-        """With `name` bound to `value`; None where it is bound to another."""
-        if self.values.get(name, value) != value:
-            return None
-        return Match({**self.values, name: value}, self.numbers, self.nodes)
+    op_types: tuple[str, ...]
+    test: NodeTest | None = None
 
 
-@dataclass(frozen=True)
-class Matcher:
-    """Matches patterns in one graph, over nodes the input changes and that are not yet `taken`."""
+def near(op_types: str, test: NodeTest | None = None) -> Near:
+    """A `Near` of op types given in one string, separated by blanks."""
+    return Near(tuple(op_types.split()), test)
 
-    graph: OnnxGraph
-    values: Values
-    taken: set[int] = field(default_factory=set)
 
-    @cached_property
-    def producer(self) -> Mapping[str, int]:
-        """Index of the node that gives each value the input changes, as its first output."""
-        return {
-            node.outputs[0]: index
-            for index, node in enumerate(self.graph.nodes)
-            if node.outputs and node.outputs[0] and node.outputs[0] not in self.values.fixed
-        }
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Nodes that exporters put `before` a layer, on any of its inputs, and `after` it.
 
-    @cached_property
-    def users(self) -> Mapping[str, frozenset[int]]:
-        """Indices of nodes that use each value; −1 stands for an output of the graph."""
-        users: dict[str, set[int]] = {name: {-1} for name in self.graph.outputs}
-        for index, node in enumerate(self.graph.nodes):
-            for name in node.inputs:
-                users.setdefault(name, set()).add(index)
-            for inner in node.graphs:
-                for name in inner.captured():
-                    users.setdefault(name, set()).add(index)
-        return {name: frozenset(indices) for name, indices in users.items()}
+    They change shape and order only, so that the layer without them would be the same one in
+    another layout.
+    """
 
-    def match(self, pattern: Pattern, value: str) -> Match | None:
-        """The first match of a pattern that ends in `value`, whose inside nobody else uses."""
-        return next(
-            (
-                found
-                for found in self._match(pattern, value, Match())
-                if found.nodes and self._closed(found, value)
-            ),
-            None,
-        )
+    before: tuple[Near, ...] = ()
+    after: tuple[Near, ...] = ()
 
-    def _closed(self, found: Match, value: str) -> bool:
-        for index in found.nodes:
-            for name in filter(None, self.graph.nodes[index].outputs):
-                if name != value and not self.users.get(name, frozenset()) <= found.nodes:
-                    return False
-        return True
 
-    def _match(self, pattern: Pattern, value: str, so_far: Match) -> Iterator[Match]:
-        if isinstance(pattern, Either):
-            for option in pattern.options:
-                yield from self._match(option, value, so_far)
-        elif isinstance(pattern, Make):
-            yield from self._make(pattern, value, so_far)
-        elif isinstance(pattern, Product):
-            for factors in self._factors(value, len(pattern.factors), so_far):
-                names, after = factors
-                for order in itertools.permutations(names):
-                    yield from self._all(pattern.factors, order, after)
-        elif isinstance(pattern, Number):
-            number = self.values.scalar(value) if value in self.values.fixed else None
-            if number is None:
-                return
-            if pattern.value is None:
-                yield Match(so_far.values, {**so_far.numbers, pattern.name: number}, so_far.nodes)
-            elif math.isclose(number, pattern.value, rel_tol=CLOSE, abs_tol=1e-12):
-                yield so_far
-        elif value and isinstance(pattern, Fixed) == (value in self.values.fixed):
-            bound = so_far.bind(pattern.name, value)
-            if bound is not None:
-                yield bound
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A kind of layer that exporters write as several nodes.
 
-    def _make(self, pattern: Make, value: str, so_far: Match) -> Iterator[Match]:
-        index = self.producer.get(value)
-        if index is None or index in self.taken:
-            return
-        node = self.graph.nodes[index]
-        count = len(pattern.operands)
-        if node.domain or node.op_type not in pattern.op_types or len(node.inputs) < count:
-            return
-        rest = node.inputs[count:]
-        if any(name and name not in self.values.fixed for name in rest):
-            return
-        if pattern.test is not None and not pattern.test(node, self.values):
-            return
-        after = Match(so_far.values, so_far.numbers, so_far.nodes | {index})
-        operands = node.inputs[:count]
-        yield from self._all(pattern.operands, operands, after)
-        if node.op_type in COMMUTATIVE and count == 2 and not rest:
-            yield from self._all(pattern.operands, operands[::-1], after)
+    `data` names, in order, what comes to it by edges; any other name of the pattern is the role of
+    a weight. `config` adds to the settings of its node of type `kind`, if it has one.
+    """
 
-    def _all(
-        self, patterns: Sequence[Pattern], values: Sequence[str], so_far: Match
-    ) -> Iterator[Match]:
-        if not patterns:
-            yield so_far
-            return
-        for found in self._match(patterns[0], values[0], so_far):
-            yield from self._all(patterns[1:], values[1:], found)
-
-    def _factors(
-        self, value: str, count: int, so_far: Match
-    ) -> Iterator[tuple[tuple[str, ...], Match]]:
-        """Ways to see `value` as a product of `count` factors."""
-        if count == 1:
-            yield (value,), so_far
-            return
-        index = self.producer.get(value)
-        if index is None or index in self.taken:
-            return
-        node = self.graph.nodes[index]
-        if node.domain or node.op_type != "Mul" or len(node.inputs) != 2:
-            return
-        after = Match(so_far.values, so_far.numbers, so_far.nodes | {index})
-        left, right = node.inputs
-        for share in range(1, count):
-            for first, between in self._factors(left, share, after):
-                for second, found in self._factors(right, count - share, between):
-                    yield first + second, found
+    kind: str
+    op: Op
+    pattern: Pattern
+    activation: str | None = None
+    data: tuple[str, ...] = ("x",)
+    test: LayerTest | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    surroundings: Surroundings = field(default_factory=Surroundings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from auditor.formats.onnx_conditions import clip_bounds, reduced_axes
 from auditor.formats.onnx_model import OnnxNode
 from auditor.formats.onnx_operators import Operator, operator
+from auditor.formats.onnx_pattern_runtime import DOMAIN, FUSED_ACTIVATIONS, RUNTIME
 from auditor.formats.onnx_tensors import is_float
 from auditor.formats.onnx_values import Values
 from auditor.graph.operators import Op
@@ -26,6 +27,8 @@ class Reading:
 def read_node(node: OnnxNode, values: Values) -> Reading:
     """What a node is, as far as its place in the graph tells."""
     known = operator(node.domain, node.op_type)
+    if node.domain == DOMAIN and node.op_type in RUNTIME:
+        return _of_runtime(node, values, RUNTIME[node.op_type])
     if node.domain == "":
         data = [i for i, name in enumerate(node.inputs) if name and name not in values.fixed]
         fixed = [i for i, name in enumerate(node.inputs) if name in values.fixed]
@@ -73,6 +76,18 @@ def _in_place(
     if kind == "Reshape":
         return _flatten(node, values)
     return None
+
+
+def _of_runtime(node: OnnxNode, values: Values, known: Operator) -> Reading:
+    """A node of onnxruntime's own: without a stored kernel a product of two computed tensors."""
+    fixed = [i for i, name in enumerate(node.inputs) if name in values.fixed]
+    kernels = [i for i, role in known.roles.items() if role == "kernel"]
+    if known.op is Op.DENSE and kernels and not any(i in fixed for i in kernels):
+        return Reading(op=Op.MATMUL)
+    activation = FUSED_ACTIVATIONS.get(node.text("activation"), known.activation)
+    if known.op is Op.CONV and (depthwise := _convolution(node, values, known)) is not None:
+        return Reading(op=depthwise.op, activation=activation, roles=depthwise.roles)
+    return Reading(op=known.op, activation=activation, roles=known.roles, note=known.note)
 
 
 _MERGES = frozenset({"Concat", "Max", "Min", "Mean", "Sum"})

@@ -9,13 +9,15 @@ from typing import Any
 import onnx.defs
 import onnx.helper
 
-from auditor.formats.onnx_model import Attribute, OnnxGraph, OnnxNode
+from auditor.formats.onnx_model import Attribute, OnnxNode
 from auditor.formats.onnx_operators import OPERATORS
 from auditor.formats.onnx_tensors import HeldTensor, StoredTensor
 from auditor.formats.onnx_values import Values
 
 #: Values up to which a constant is told as a setting of the call, and not as a weight.
 MAX_SETTING = 64
+#: What an absent input of a Dropout stands for.
+DROPOUT_RATIO = 0.5
 #: Keras' name of a setting, where a rule may look for it under that name.
 KERAS_NAMES: Mapping[tuple[str, str], str] = {
     ("Dropout", "ratio"): "rate",
@@ -37,13 +39,15 @@ def settings(node: OnnxNode, values: Values, as_weight: set[int]) -> dict[str, A
         names, defaults = _schema(node.domain, node.op_type, values.opset)
         config.update(defaults)
     config.update({name: _plain(value) for name, value in node.attributes.items()})
-    for position, name in enumerate(node.inputs):
+    for position, name in enumerate(node.own_inputs):
         if name in values.fixed and position not in as_weight and name in values.known:
             value = values.known[name]
             if value.size <= MAX_SETTING:
                 last = names[-1] if names else "input"
                 label = names[position] if position < len(names) else f"{last}_{position}"
                 config[label] = value.tolist()
+    if node.op_type == "Dropout" and not node.domain:
+        config.setdefault("ratio", DROPOUT_RATIO)  # an optional input since opset 12
     for given, keras in KERAS_NAMES.items():
         if given[0] == node.op_type and given[1] in config:
             config[keras] = config[given[1]]
@@ -79,8 +83,6 @@ def _plain(value: Attribute) -> Any:
         if value.size <= MAX_SETTING and isinstance(value.read, HeldTensor):
             return value.read().tolist()
         return f"<{value.dtype} tensor of shape {value.shape}>"
-    if isinstance(value, OnnxGraph):
-        return f"<graph of {len(value.nodes)} nodes>"
     if isinstance(value, tuple):
         return [_plain(item) for item in value[:MAX_SETTING]]
     return value

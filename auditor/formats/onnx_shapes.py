@@ -45,6 +45,8 @@ def _same_first_two(case: Case) -> Shapes:
 
 
 def _broadcast(case: Case) -> Shape | None:
+    if 0 < case.opset < 7 and case.node.integer("broadcast", 0):
+        return case.shape()  # the second operand alone is stretched
     shapes = [shape for shape in case.shapes if shape is not None]
     return broadcast(*shapes) if shapes and len(shapes) == len(case.shapes) else None
 

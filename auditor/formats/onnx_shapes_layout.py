@@ -175,7 +175,8 @@ def _tile(case: Case) -> Shape | None:
 
 def _pad(case: Case) -> Shape | None:
     data = case.shape()
-    pads: Sequence[Any] | None = case.node.integers("pads") or case.value(1)
+    node = case.node  # the attribute's name was another in opset 1
+    pads: Sequence[Any] | None = node.integers("pads") or node.integers("paddings") or case.value(1)
     if data is None:
         return None
     axes = case.value(3) if case.given(3) else list(range(len(data)))

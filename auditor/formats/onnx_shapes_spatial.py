@@ -107,6 +107,9 @@ def _resize(case: Case) -> Shape | None:
     scales: Sequence[Any] | None = case.value(position)
     if scales is None and isinstance(case.node.attributes.get("scales"), tuple):
         scales = [*case.node.attributes["scales"]]  # type: ignore[misc]
+    if "width_scale" in case.node.attributes and len(data) == 4:  # opset 1
+        sides = (case.node.number(name, 1.0) for name in ("height_scale", "width_scale"))
+        scales = [1, 1, *sides]
     sizes = case.value(3)
     if sizes is not None and len(sizes) == len(axes):
         if case.node.text("keep_aspect_ratio_policy", "stretch") != "stretch":

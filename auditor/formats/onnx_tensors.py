@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.helper
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from auditor.errors import UnreadableModel
+from auditor.formats.onnx_data_file import DataFile
 from auditor.graph.weight import TensorReader
 
 Array = np.ndarray[Any, Any]
@@ -90,9 +90,9 @@ class StoredTensor:
         return math.prod(self.shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldTensor:
-    """Reads values that are in memory already."""
+    """Reads values that are in memory already; equal to itself alone."""
 
     values: Array
 
@@ -101,96 +101,115 @@ class HeldTensor:
         return self.values
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileStamp:
-    """What tells that a file is still the one that was read: its size and time of change."""
+@dataclass(frozen=True, eq=False)
+class ProtoTensor:
+    """Decodes a TensorProto that is in memory, when asked; equal to itself alone."""
 
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, descriptor: int) -> FileStamp:
-        """The stamp of an open file."""
-        status = os.fstat(descriptor)
-        return cls(size=status.st_size, modified_ns=status.st_mtime_ns)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileTensor:
-    """Reads one TensorProto out of a model file."""
-
-    path: Path
-    stamp: FileStamp
-    offset: int
-    length: int
+    proto: onnx.TensorProto
 
     def __call__(self) -> Array:
-        """The values. Raises `UnreadableModel` when the file is gone or changed."""
-        data = _read_span(self.path, self.stamp, self.offset, self.length, follow=True)
-        try:
-            return to_array(onnx.TensorProto.FromString(data))
-        except DecodeError as error:
-            raise UnreadableModel(f"{self.path}: a tensor's bytes are damaged: {error}") from error
+        """The values. Raises `UnreadableModel` where they cannot be decoded."""
+        return to_array(self.proto)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExternalTensor:
-    """Reads raw values out of a data file beside the model; a link is never followed."""
+class RawTensor:
+    """Reads values that stand as they are, in one piece, in the model's file or beside it."""
 
-    path: Path
-    stamp: FileStamp
+    file: DataFile
     offset: int
     length: int
     data_type: int
     shape: tuple[int, ...]
 
     def __call__(self) -> Array:
+        """The values; of a large tensor, mapped from the file and not to be written to.
+
+        Raises `UnreadableModel` when the file is gone or changed.
+        """
+        dtype = _raw_dtype(self.data_type)
+        if dtype is None:
+            packed = self.file.read(self.offset, self.length)
+            return to_array(
+                onnx.TensorProto(dims=self.shape, data_type=self.data_type, raw_data=packed)
+            )
+        data = self.file.view(self.offset, self.length)
+        return np.frombuffer(data, dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedTensor:
+    """Reads a TensorProto out of the model's file whose values are not raw."""
+
+    file: DataFile
+    offset: int
+    length: int
+
+    def __call__(self) -> Array:
         """The values. Raises `UnreadableModel` when the file is gone or changed."""
-        data = _read_span(self.path, self.stamp, self.offset, self.length, follow=False)
-        return to_array(onnx.TensorProto(dims=self.shape, data_type=self.data_type, raw_data=data))
+        data = self.file.read(self.offset, self.length)
+        try:
+            return to_array(onnx.TensorProto.FromString(data))
+        except DecodeError as error:
+            raise UnreadableModel(
+                f"{self.file.path}: a tensor's bytes are damaged: {error}"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseTensor:
+    """Reads a SparseTensorProto and makes it dense.
+
+    `indices` are positions in the flattened tensor, `(nnz,)`, or one along each axis,
+    `(nnz, rank)` (onnx.proto, SparseTensorProto).
+    """
+
+    values: TensorReader
+    indices: TensorReader
+    shape: tuple[int, ...]
+
+    def __call__(self) -> Array:
+        """The values. Raises `UnreadableModel` where an index lies outside of the shape."""
+        values, indices = self.values(), np.asarray(self.indices())
+        dense = np.zeros(self.shape, values.dtype)
+        try:
+            if indices.ndim == 2:
+                indices = np.ravel_multi_index(tuple(indices.T), self.shape)
+            if indices.size and indices.min() < 0:
+                raise IndexError("a negative index")
+            dense.reshape(-1)[indices] = values.reshape(-1)
+        except (IndexError, TypeError, ValueError) as error:
+            raise UnreadableModel(f"a sparse tensor's indices do not fit it: {error}") from error
+        return dense
 
 
 def to_array(tensor: onnx.TensorProto) -> Array:
-    """The values of a TensorProto that holds them, in a dtype that NumPy itself computes with.
+    """The values of a TensorProto that holds them, as onnx gives them.
 
-    Types NumPy lacks are widened, which changes no value: bfloat16 and narrower floats to
-    float32, 2- and 4-bit integers to int8 or uint8. Raises `UnreadableModel`.
+    Types NumPy lacks are those of ml_dtypes. Raises `UnreadableModel`.
     """
     try:
-        values = np.asarray(numpy_helper.to_array(tensor))
+        return np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError) as error:
         raise UnreadableModel(f"tensor {tensor.name!r} cannot be decoded: {error}") from error
-    name = dtype_name(tensor.data_type)
-    if values.dtype.name in _NUMPY_NUMBERS or values.dtype.kind in "OSU":
+
+
+def widened(values: Array) -> Array:
+    """Values in a dtype that NumPy itself calculates with, which changes none of them."""
+    if values.dtype.kind != "V":
         return values
-    if is_float(name):
-        return values.astype(np.float32)
-    return values.astype(np.uint8 if name.startswith("u") else np.int8)
+    return values.astype(np.int64 if "int" in values.dtype.name else np.float32)
 
 
-_NUMPY_NUMBERS = frozenset(
-    {
-        "bool",
-        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-        *("float16", "float32", "float64", "complex64", "complex128"),
-    }
-)
-
-
-def _read_span(path: Path, stamp: FileStamp, offset: int, length: int, *, follow: bool) -> bytes:
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    if not follow:
-        flags |= getattr(os, "O_NOFOLLOW", 0)
+def _raw_dtype(data_type: int) -> np.dtype[Any] | None:
+    """The dtype of values that stand in a file as in memory; None for packed and unknown ones."""
+    _, bits = DATA_TYPES.get(data_type, ("", 0))
+    if bits % 8 or not bits:
+        return None
     try:
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        raise UnreadableModel(f"{path}: cannot be read any more: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as stream:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        if not regular or FileStamp.of(descriptor) != stamp:
-            raise UnreadableModel(f"{path}: the file changed while it was audited; audit it again")
-        stream.seek(offset)
-        data = stream.read(length)
-    if len(data) != length:
-        raise UnreadableModel(f"{path}: the file ends before its tensor at byte {offset} does")
-    return data
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+    except KeyError:
+        return None
+    if dtype.kind == "V":  # of ml_dtypes, which has the byte order of the machine
+        return dtype if sys.byteorder == "little" else None
+    return dtype.newbyteorder("<")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,22 +9,22 @@ from typing import TypeVar
 
 import numpy as np
 
-from auditor.errors import UnreadableModel
 from auditor.formats.onnx_dimensions import Case
 from auditor.formats.onnx_dtypes import ALIKE, result_dtype
 from auditor.formats.onnx_folding import MAX_KNOWN, Known, fold, known
 from auditor.formats.onnx_model import OnnxGraph, OnnxNode, TensorType
-from auditor.formats.onnx_operators import OPERATORS
+from auditor.formats.onnx_operators import BODY, OPERATORS
 from auditor.formats.onnx_order import needs
 from auditor.formats.onnx_shapes import infer
-from auditor.formats.onnx_tensors import Array, HeldTensor, StoredTensor, is_float
+from auditor.formats.onnx_shapes_control import control_types
+from auditor.formats.onnx_tensors import HeldTensor, StoredTensor, widened
+from auditor.formats.onnx_views import Constant, views
 from auditor.graph.layer_graph import Shape
-from auditor.graph.weight import TensorReader
 
-#: Values that come out new at each run, or out of graphs within nodes: never constant.
+#: Values that come out new at each run, or at each repetition: never constant.
 VARYING = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-    | {"RandomUniformLike", "If", "Loop", "Scan", "SequenceMap"}
+    | {"RandomUniformLike", "Loop", "Scan", "SequenceMap"}
 )
 MAX_RANK = 64
 
@@ -38,73 +37,6 @@ LITERALS = {
 }
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Constant:
-    """A stored tensor as a node sees it: perhaps cast, transposed or dequantized on the way.
-
-    `literal` is a tensor written into the graph as a Constant node; `quantized` one that was
-    rounded for inference and cannot be trained as it is.
-    """
-
-    tensor: StoredTensor
-    literal: bool = False
-    quantized: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transposed:
-    """Reads a tensor with its axes permuted."""
-
-    read: TensorReader
-    perm: tuple[int, ...]
-
-    def __call__(self) -> Array:
-        """The values."""
-        return np.transpose(self.read(), self.perm)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reshaped:
-    """Reads a tensor in another shape of as many values."""
-
-    read: TensorReader
-    shape: tuple[int, ...]
-
-    def __call__(self) -> Array:
-        """The values."""
-        return self.read().reshape(self.shape)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dequantized:
-    """Reads (q − zero point) · scale, scale and zero point along one axis or single."""
-
-    read: TensorReader
-    scale: TensorReader
-    zero_point: TensorReader | None
-    axis: int
-
-    def __call__(self) -> Array:
-        """The values, float32. Raises `UnreadableModel` where the parts do not fit."""
-        values = self.read().astype(np.float32)
-
-        def along(factor: Array) -> Array:
-            if factor.ndim != 1 or factor.size == 1:
-                return factor.astype(np.float32)
-            shape = [1] * values.ndim
-            shape[self.axis] = -1
-            return factor.astype(np.float32).reshape(shape)
-
-        try:
-            offset = np.float32(0) if self.zero_point is None else along(self.zero_point())
-            result = np.asarray((values - offset) * along(self.scale()))
-        except (IndexError, ValueError) as error:
-            raise UnreadableModel(f"a quantized tensor does not fit its scale: {error}") from error
-        if result.shape != values.shape:
-            raise UnreadableModel("a quantized tensor does not fit its scale")
-        return result
 
 
 @dataclass(kw_only=True)
@@ -153,7 +85,7 @@ class Values:
         self.constants[name] = constant
         self.types[name] = TensorType(dtype=tensor.dtype, shape=tensor.shape)
         if isinstance(tensor.read, HeldTensor) and tensor.size <= MAX_KNOWN:
-            values = tensor.read()
+            values = widened(tensor.read())
             if values.dtype.kind in "biuf":
                 small = known(values)
                 if small is not None:
@@ -165,6 +97,9 @@ class Values:
             if tensor is not None:
                 self._store(node.outputs[0], Constant(tensor=tensor, literal=True))
                 return
+        if node.bodies or node.domain == BODY:
+            self._follow_control(node)
+            return
         shapes = [self.shape(name) if name else None for name in node.inputs]
         values = [self.known.get(name) for name in node.inputs]
         case = Case(node=node, shapes=shapes, values=values, opset=self.opset)
@@ -186,10 +121,45 @@ class Values:
                 self.known[name] = value
             if fixed:
                 self.fixed.add(name)
-        if fixed and node.outputs and node.outputs[0]:
-            view = _attempt(lambda: self._view(node))
-            if view is not None:
-                self.constants[node.outputs[0]] = view
+        if fixed:
+            self._follow_views(case)
+
+    def _follow_views(self, case: Case) -> None:
+        sources = [self.constants.get(name) for name in case.node.inputs]
+        kinds = [self.types.get(name, TensorType()) for name in case.node.outputs]
+        shown = _attempt(lambda: views(case, sources, kinds)) or ()
+        for name, view in zip(case.node.outputs, shown, strict=False):
+            if name and view is not None:
+                self.constants[name] = view
+
+    def _follow_control(self, node: OnnxNode) -> None:
+        """A node whose outputs are those of graphs that were within it, or the inputs of these."""
+        kinds = control_types(node, lambda name: self.types.get(name, TensorType()), self.opset)
+        chosen = self._chosen(node)
+        fixed = node.op_type == "If" and self._is_fixed(node)
+        for index, name in enumerate(node.outputs):
+            if not name:
+                continue
+            source = chosen[index] if index < len(chosen) else ""
+            guess = kinds[index] if index < len(kinds) else TensorType()
+            self.types[name] = _merged(
+                self.graph.types.get(name), self.types.get(source, guess) if source else guess
+            )
+            if fixed or source in self.fixed:
+                self.fixed.add(name)
+            if source in self.known:
+                self.known[name] = self.known[source]
+            if source in self.constants:
+                self.constants[name] = self.constants[source]
+
+    def _chosen(self, node: OnnxNode) -> tuple[str, ...]:
+        """What an If gives, where its condition is known while reading."""
+        if node.domain or node.op_type != "If" or not node.inputs:
+            return ()
+        condition = self.scalar(node.inputs[0])
+        if condition is None:
+            return ()
+        return node.bodies.get("then_branch" if condition else "else_branch", ())
 
     def _is_fixed(self, node: OnnxNode) -> bool:
         if (node.domain, node.op_type) not in OPERATORS or node.op_type in VARYING:
@@ -197,47 +167,6 @@ class Values:
         if node.op_type in ("Shape", "Size"):
             return True
         return all(name in self.fixed for name in needs(node))
-
-    def _view(self, node: OnnxNode) -> Constant | None:
-        """The one stored tensor that a fixed value shows, if it is no more than that."""
-        source = self.constants.get(node.inputs[0]) if node.inputs else None
-        if source is None:
-            return None
-        tensor, read = source.tensor, source.tensor.read
-        if node.op_type in ("Identity", "Cast", "CastLike") and is_float(tensor.dtype):
-            return source
-        if node.op_type == "Transpose":
-            perm = node.integers("perm") or tuple(reversed(range(len(tensor.shape))))
-            if sorted(perm) != list(range(len(tensor.shape))):
-                return None
-            shape = tuple(tensor.shape[axis] for axis in perm)
-            view = replace(tensor, shape=shape, read=read and Transposed(read=read, perm=perm))
-        elif node.op_type in ("Reshape", "Squeeze", "Unsqueeze", "Flatten"):
-            out = self.shape(node.outputs[0]) or ()
-            shape = tuple(dim for dim in out if isinstance(dim, int))
-            if len(shape) != len(out) or math.prod(shape) != tensor.size:
-                return None
-            view = replace(tensor, shape=shape, read=read and Reshaped(read=read, shape=shape))
-        elif node.op_type == "DequantizeLinear":
-            dtype = self.dtype(node.outputs[0]) or "float32"
-            view = replace(tensor, dtype=dtype, read=self._dequantized(node, read))
-        else:
-            return None
-        quantized = source.quantized or node.op_type == "DequantizeLinear"
-        return replace(source, tensor=view, quantized=quantized)
-
-    def _dequantized(self, node: OnnxNode, read: TensorReader | None) -> TensorReader | None:
-        parts = [self.constants.get(name) for name in node.inputs[1:]]
-        readers = [part.tensor.read if part else None for part in parts]
-        if read is None or not readers or None in readers or node.integer("block_size", 0):
-            return None
-        scale, *rest = readers
-        if scale is None:
-            return None
-        zero_point = rest[0] if rest else None
-        return Dequantized(
-            read=read, scale=scale, zero_point=zero_point, axis=node.integer("axis", 1)
-        )
 
 
 def _attempt(compute: Callable[[], T]) -> T | None:

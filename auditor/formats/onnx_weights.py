@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
-from auditor.formats.onnx_model import OnnxGraph, OnnxNode
+from auditor.formats.limits import Limits
+from auditor.formats.onnx_model import OnnxNode
 from auditor.formats.onnx_tensors import StoredTensor, is_float
-from auditor.formats.onnx_values import Constant, Values
+from auditor.formats.onnx_values import Values
+from auditor.formats.onnx_views import Constant
+from auditor.formats.refusal import refusal
+from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import Op
 from auditor.graph.weight import Weight
 
@@ -92,12 +96,10 @@ def fans(op: Op, shape: tuple[int, ...], node: OnnxNode | None, name: str = "") 
 
 
 def _rows_are_units(node: OnnxNode | None, name: str) -> bool:
-    if node is None:
+    if node is None or not node.inputs:
         return False
-    if node.op_type == "Gemm":
-        left = node.inputs[0] == name
-        return bool(node.integer("transA" if left else "transB", 0)) != left
-    return bool(node.inputs) and node.inputs[0] == name
+    left = node.inputs[0] == name
+    return bool(node.integer("transA" if left else "transB", 0)) != left
 
 
 def _einsum_fans(shape: tuple[int, ...], node: OnnxNode, name: str) -> Fans:
@@ -111,36 +113,15 @@ def _einsum_fans(shape: tuple[int, ...], node: OnnxNode, name: str) -> Fans:
     return math.prod(shape) // max(fan_out, 1), fan_out, units
 
 
-def inner_weights(graphs: tuple[OnnxGraph, ...], values: Values) -> tuple[Weight, ...]:
-    """Tensors that graphs within a node hold or take from outside, as weights of that node."""
-    found: dict[str, Constant] = {}
-    for graph in graphs:
-        for name in graph.captured():
-            if name in values.constants:
-                found.setdefault(name, values.constants[name])
-        for name, tensor in _held(graph):
-            found.setdefault(name, Constant(tensor=tensor))
-    return tuple(
-        Weight(
-            name=constant.tensor.name or name,
-            role="other",
-            shape=constant.tensor.shape,
-            dtype=constant.tensor.dtype,
-            trainable=_trainable(constant, "other"),
-            read=constant.tensor.read,
-        )
-        for name, constant in found.items()
-        if is_float(constant.tensor.dtype) and constant.tensor.size > 1
+def check_shown(graph: LayerGraph, stored: int, limits: Limits, source: str) -> None:
+    """Raise `UnsafeModel` where weights show many times the `stored` bytes.
+
+    One stretch of a file may be shown as any number of tensors, each of which would be read.
+    """
+    shown = sum(
+        weight.size for call in graph.layers() for weight in call.weights if weight.read is not None
     )
-
-
-def _held(graph: OnnxGraph) -> list[tuple[str, StoredTensor]]:
-    held = list(graph.tensors.items())
-    for node in graph.nodes:
-        if node.op_type == "Constant" and node.outputs:
-            tensor = node.attributes.get("value")
-            if isinstance(tensor, StoredTensor):
-                held.append((node.outputs[0], tensor))
-        for inner in node.graphs:
-            held.extend(_held(inner))
-    return held
+    if shown > max(limits.json_bytes, limits.expansion * stored):
+        raise refusal(
+            "GEB905", source, f"its weights show {shown} values of the {stored} bytes stored"
+        )

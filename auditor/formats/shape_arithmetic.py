@@ -10,6 +10,8 @@ from auditor.graph.layer_graph import Shape
 Shapes = tuple[Shape | None, ...]
 #: The shapes of a call of which nothing is known.
 UNKNOWN: Shapes = (None,)
+#: Shapes of more axes than this (numpy's bound) are not calculated with.
+HIGHEST_RANK = 64
 
 
 def broadcast(inputs: Shapes) -> Shape | None:
@@ -49,7 +51,7 @@ def concatenated(inputs: Shapes, axis: int) -> Shape | None:
 
 def reshaped(given: Shape, target: tuple[int, ...]) -> Shape:
     """`target` with its -1 settled from the number of elements, where that is known."""
-    if -1 not in target:
+    if -1 not in target or len(target) > HIGHEST_RANK:
         return target
     total, rest = elements(given), math.prod(size for size in target if size != -1)
     free = total // rest if isinstance(total, int) and rest and total % rest == 0 else None
@@ -58,6 +60,6 @@ def reshaped(given: Shape, target: tuple[int, ...]) -> Shape:
 
 def elements(sizes: Shape) -> int | None:
     """The number of elements of a shape; None where a dimension is not known."""
-    if not all(isinstance(size, int) for size in sizes):
+    if len(sizes) > HIGHEST_RANK or not all(isinstance(size, int) for size in sizes):
         return None
     return math.prod(size for size in sizes if isinstance(size, int))

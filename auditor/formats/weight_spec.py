@@ -16,7 +16,8 @@ class WeightSpec:
     """One weight that a layer is expected to have.
 
     `child` is the path of the sublayer that owns it ("cell", "forward_layer/cell"), empty for the
-    layer itself; `index` its place among that owner's own variables.
+    layer itself; `index` its place among that owner's own variables. `low_rank` is the rank of a
+    matrix of LoRA, which the file may not hold.
     """
 
     name: str
@@ -27,6 +28,7 @@ class WeightSpec:
     initializer: Initializer | None = None
     pattern: Pattern | None = None
     fans: FanRule = field(default_factory=FanRule)
+    low_rank: int | None = None
 
 
 #: The weights of a layer, in order; None when they are not known.

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import networkx as nx
-
 from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import Op
 
 
 def bypassed(graph: LayerGraph, calls: Iterable[str]) -> bool:
     """Whether every output that depends on an input still does so without these calls."""
-    removed = set(calls)
-    inputs = [call.id for call in graph.calls if call.op is Op.INPUT]
-    before = _reached(graph, inputs, frozenset())
-    after = _reached(graph, inputs, frozenset(removed))
-    return all(
-        call_id in after and call_id not in removed
-        for call_id, _ in graph.outputs
-        if call_id in before
-    )
+    removed = frozenset(calls)
+    tree = graph.dominators
+    outputs = [call.id for call in graph.output_calls if call.id in tree]
+    if any(tree.dominates(call_id, output) for call_id in removed for output in outputs):
+        return False
+    # Where no call stands in every way by itself, several may do so together.
+    return len(removed) < 2 or set(outputs) <= _reached(graph, removed)
 
 
-def _reached(graph: LayerGraph, inputs: list[str], removed: frozenset[str]) -> set[str]:
-    view = nx.restricted_view(graph.digraph, removed, [])
+def _reached(graph: LayerGraph, removed: frozenset[str]) -> set[str]:
+    """What the inputs reach without the calls removed."""
     reached: set[str] = set()
-    for entry in inputs:
-        if entry not in removed:
-            reached |= {entry} | nx.descendants(view, entry)
+    for call in graph.calls:
+        if call.id not in removed and (
+            call.op is Op.INPUT
+            or any(source.id in reached for source in graph.predecessors(call.id))
+        ):
+            reached.add(call.id)
     return reached

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from auditor.graph.layer_graph import LayerCall, Shape
 from auditor.graph.operators import Op
@@ -13,12 +15,31 @@ def window(call: LayerCall) -> float | None:
     if call.op in (Op.GLOBAL_AVERAGE_POOL, Op.GLOBAL_MAX_POOL):
         positions = spatial(call.in_shape, call)
         return float(math.prod(positions)) if positions else None
+    config = own_config(call)
     for key in ("pool_size", "kernel_shape"):
-        if key in call.config:
+        if key in config:
             rank = len(call.in_shape) - 2 if call.in_shape else 1
-            taps = sizes(call.config[key])
+            taps = sizes(config[key])
             return float(math.prod(taps * rank if len(taps) == 1 else taps))
     return None
+
+
+def own_config(call: LayerCall) -> Mapping[str, Any]:
+    """The configuration of what the call computes: of the layer that wrappers are around."""
+    config = call.config
+    while isinstance(config.get("layer"), Mapping):
+        inner = config["layer"].get("config")
+        if not isinstance(inner, Mapping):
+            break
+        config = inner
+    return config
+
+
+def reversed_embedding(call: LayerCall) -> bool:
+    """Whether an embedding is called the other way around: from vectors to logits of tokens."""
+    if call.kind != "ReversibleEmbedding" or call.in_shape is None or call.out_shape is None:
+        return False
+    return len(call.in_shape) == len(call.out_shape)
 
 
 def spatial(shape: Shape | None, call: LayerCall) -> tuple[int, ...] | None:
@@ -33,8 +54,9 @@ def spatial(shape: Shape | None, call: LayerCall) -> tuple[int, ...] | None:
 
 
 def channels_first(call: LayerCall) -> bool:
-    """Whether channels come before positions: as configured, and always in ONNX."""
-    return call.config.get("data_format") == "channels_first" or bool(call.nodes)
+    """Whether channels come before positions: as configured, and where nothing is, in ONNX."""
+    configured = own_config(call).get("data_format")
+    return configured == "channels_first" if isinstance(configured, str) else bool(call.nodes)
 
 
 def channels(shape: Shape | None, call: LayerCall) -> int | None:

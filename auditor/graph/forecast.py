@@ -11,7 +11,7 @@ import numpy as np
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.layer_tail import layer_tail
 from auditor.graph.operators import KERNEL_OPS, Op
-from auditor.graph.paths import kernel_depth, trunk
+from auditor.graph.paths import before_kernels, kernel_depth, trunk
 from auditor.graph.signal import STANDARD, Backward, Signal, Transfer
 from auditor.graph.transfer import NORMALIZING, transfer
 
@@ -61,7 +61,8 @@ def forecast(graph: LayerGraph) -> Forecast | None:
     way = trunk(graph)
     if not way:
         return None
-    heads = _heads(graph)
+    followed = before_kernels(graph)
+    heads = frozenset(call.id for call in graph.calls if call.id not in followed)
     transfers = _forward(graph, heads)
     gradients = _backward(graph, transfers)
     calls = {
@@ -81,15 +82,6 @@ def forecast(graph: LayerGraph) -> Forecast | None:
         },
         covered=covered,
     )
-
-
-def _heads(graph: LayerGraph) -> frozenset[str]:
-    """Ids of the calls that no kernel-bearing call follows."""
-    followed: set[str] = set()
-    for call in reversed(graph.calls):
-        if call.id in followed or call.op in KERNEL_OPS:
-            followed.update(source.id for source in graph.predecessors(call.id))
-    return frozenset(call.id for call in graph.calls if call.id not in followed)
 
 
 def _forward(graph: LayerGraph, heads: frozenset[str]) -> dict[str, Transfer]:

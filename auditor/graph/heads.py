@@ -76,7 +76,12 @@ def loss_of(graph: LayerGraph, index: int) -> LossSettings | None:
         return losses[0]
     call = graph.by_id[graph.outputs[index][0]]
     for loss in losses:
-        if loss.output is not None and loss.output in (call.name, call.id, call.layer):
+        if loss.output is not None and loss.output in (
+            call.name,
+            call.id,
+            call.layer,
+            call.path[0],  # Keras names an output of a nested model by that model
+        ):
             return loss
     unnamed = all(loss.output is None for loss in losses)
     return losses[index] if unnamed and len(losses) == len(graph.outputs) else None

@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 
 from auditor.graph.compile_settings import CompileSettings
+from auditor.graph.dominators import DominatorTree, dominator_tree
 from auditor.graph.operators import TRAINING_ONLY_OPS, Op
 from auditor.graph.statistics import WeightStatistics, weight_statistics
 from auditor.graph.weight import Weight
@@ -142,32 +143,38 @@ class LayerGraph:
             )
         return digraph
 
+    @cached_property
+    def dominators(self) -> DominatorTree:
+        """Which calls every way from the inputs passes."""
+        return dominator_tree(self)
+
     def predecessors(self, call_id: str) -> tuple[LayerCall, ...]:
         """Calls whose outputs this call takes, in order of its inputs; an x + x gives x twice."""
-        return tuple(self.by_id[source] for source in self._sources.get(call_id, ()))
+        return self._sources.get(call_id, ())
 
     def successors(self, call_id: str) -> tuple[LayerCall, ...]:
         """Calls that take this call's outputs, each once, in topological order."""
-        return tuple(self.by_id[target] for target in self._targets.get(call_id, ()))
+        return self._targets.get(call_id, ())
 
     @cached_property
-    def _sources(self) -> Mapping[str, tuple[str, ...]]:
+    def _sources(self) -> Mapping[str, tuple[LayerCall, ...]]:
         slots: dict[str, list[tuple[int, str]]] = {}
         for edge in self.edges:
             slots.setdefault(edge.target, []).append((edge.target_slot, edge.source))
         return {
-            target: tuple(source for _, source in sorted(pairs, key=lambda pair: pair[0]))
+            target: tuple(self.by_id[source] for _, source in sorted(pairs, key=_slot))
             for target, pairs in slots.items()
         }
 
     @cached_property
-    def _targets(self) -> Mapping[str, tuple[str, ...]]:
+    def _targets(self) -> Mapping[str, tuple[LayerCall, ...]]:
         order = {call.id: index for index, call in enumerate(self.calls)}
-        targets: dict[str, set[str]] = {}
+        targets: dict[str, set[int]] = {}
         for edge in self.edges:
-            targets.setdefault(edge.source, set()).add(edge.target)
+            targets.setdefault(edge.source, set()).add(order[edge.target])
         return {
-            source: tuple(sorted(ids, key=order.__getitem__)) for source, ids in targets.items()
+            source: tuple(self.calls[place] for place in sorted(places))
+            for source, places in targets.items()
         }
 
     @property
@@ -207,3 +214,7 @@ class LayerGraph:
     def trainable_parameters(self) -> int:
         """Values in weights that training changes, shared ones once."""
         return sum(call.trainable_parameters for call in self.layers())
+
+
+def _slot(pair: tuple[int, str]) -> int:
+    return pair[0]

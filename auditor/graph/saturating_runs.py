@@ -14,7 +14,8 @@ from auditor.graph.operators import (
     SATURATING_ACTIVATIONS,
     Op,
 )
-from auditor.graph.paths import only_successor, plain_chains
+from auditor.graph.paths import plain_chains
+from auditor.graph.trainable_reach import learned_calls
 
 #: Flat on both sides, value by value; softmax competes between units and is another matter.
 POINTWISE_SATURATING = SATURATING_ACTIVATIONS - {"softmax"}
@@ -38,14 +39,16 @@ def saturating_runs(graph: LayerGraph, predicted: Forecast | None) -> tuple[Satu
 
     A run ends at a normalization, at a recurrent or other kernel call that is not affine, and at
     an activation that does not saturate. The activation of an output is left out: losses are made
-    to go with it.
+    to go with it. So is what lies before the first trainable weight: no gradient has to pass there.
     """
+    learned = learned_calls(graph)
     runs: list[SaturatingRun] = []
     for chain in plain_chains(graph):
         run: list[LayerCall] = []
         activations: list[LayerCall] = []
         for call in (*chain, None):
-            if call is not None and _continues(call) and not _is_head(graph, call):
+            taught = call is not None and call.id in learned
+            if taught and call is not None and _continues(call) and not _is_head(graph, call):
                 run.append(call)
                 if call.activation in POINTWISE_SATURATING:
                     activations.append(call)
@@ -69,12 +72,7 @@ def _continues(call: LayerCall) -> bool:
 
 
 def _is_head(graph: LayerGraph, call: LayerCall) -> bool:
-    """Whether no kernel follows the call on its way out."""
-    step = only_successor(graph, call)
-    while step is not None:
-        if step.op in KERNEL_OPS:
-            return False
-        step = only_successor(graph, step)
+    """Whether nothing takes what the call gives: its activation is an output's."""
     return call.op is not Op.INPUT and not graph.successors(call.id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auditor.graph.activations import activation_moments, curve
 from auditor.graph.forecast import Forecast
@@ -17,7 +17,8 @@ from auditor.graph.operators import (
     SATURATING_ACTIVATIONS,
     Op,
 )
-from auditor.graph.paths import plain_chains
+from auditor.graph.paths import before_kernels, plain_chains
+from auditor.graph.trainable_reach import learned_calls
 from auditor.graph.transfer import activation_settings
 
 
@@ -44,6 +45,7 @@ class ScaleSpan:
     forward: predicted factor on the signal's root mean square from before the first call to the
     end. normalized: whether a normalization follows, which takes the scale out again. untouched:
     whether every weight can still be the draw its initializer made; None where that is unknown.
+    frozen: whether the span lies before the first trainable weight, so that only its signal counts.
     """
 
     layers: tuple[ScaledLayer, ...]
@@ -52,10 +54,13 @@ class ScaleSpan:
     forward: float
     normalized: bool
     untouched: bool | None
+    frozen: bool = False
 
     @property
     def change(self) -> float:
         """The worse of what happens to the gradient and, without normalization, to the signal."""
+        if self.frozen:
+            return 1.0 if self.normalized else self.forward
         if self.normalized or abs(math.log(self.gradient)) >= abs(math.log(self.forward)):
             return self.gradient
         return self.forward
@@ -67,22 +72,28 @@ class ScaleSpan:
 
 
 def scale_spans(graph: LayerGraph, predicted: Forecast | None) -> tuple[ScaleSpan, ...]:
-    """The spans of a graph. A head scaled down on purpose does not count as a loss of scale."""
+    """The spans of a graph, parted where the frozen ones end and what is trained begins.
+
+    A head scaled down on purpose does not count as a loss of scale.
+    """
     if predicted is None:
         return ()
+    followed = before_kernels(graph)
+    learned = learned_calls(graph)
     spans: list[ScaleSpan] = []
     for chain in plain_chains(graph):
         run: list[LayerCall] = []
         for call in (*chain, None):
-            if call is not None and _continues(graph, call, predicted):
+            continues = call is not None and _continues(graph, call, predicted)
+            if call is not None and continues and not _thaws(run, call, learned):
                 run.append(call)
                 continue
             normalized = call is not None and call.op in NORMALIZATION_OPS
             normalized = normalized or (call is None and _leads_to_normalization(graph, chain[-1]))
-            span = _span(graph, run, predicted, normalized=normalized)
+            span = _span(graph, run, predicted, followed, normalized=normalized)
             if span is not None:
-                spans.append(span)
-            run = []
+                spans.append(replace(span, frozen=run[-1].id not in learned))
+            run = [call] if call is not None and continues else []
     return tuple(spans)
 
 
@@ -95,25 +106,36 @@ def _continues(graph: LayerGraph, call: LayerCall, predicted: Forecast) -> bool:
     return call.op in AFFINE_OPS and _deviation(graph, call) > 0
 
 
+def _thaws(run: list[LayerCall], call: LayerCall, learned: frozenset[str]) -> bool:
+    """Whether what is trained begins with this call, behind a run that is not."""
+    return bool(run) and call.id in learned and run[-1].id not in learned
+
+
 def _leads_to_normalization(graph: LayerGraph, call: LayerCall) -> bool:
     successors = graph.successors(call.id)
     return bool(successors) and all(step.op in NORMALIZATION_OPS for step in successors)
 
 
 def _span(
-    graph: LayerGraph, run: list[LayerCall], predicted: Forecast, *, normalized: bool
+    graph: LayerGraph,
+    run: list[LayerCall],
+    predicted: Forecast,
+    followed: frozenset[str],
+    *,
+    normalized: bool,
 ) -> ScaleSpan | None:
     affine = [index for index, call in enumerate(run) if call.op in AFFINE_OPS]
     if not affine:
         return None
     layers: list[ScaledLayer] = []
     ends = [*affine[1:], len(run)]
+    to_output = run[-1].id not in followed
     for start, end in zip(affine, ends, strict=True):
         block = run[start:end]
         gain = _bounded(sum(_log(predicted.calls[call.id].gain) for call in block))
         activation = next((c for c in block if c.activation is not None), None)
         # The head's activation belongs to the loss, and a small head is a way to start at zero.
-        is_head = end == len(run) and not _followed_by_kernel(graph, run[-1])
+        is_head = end == len(run) and to_output
         excess = _excess(graph, run[start], None if is_head else activation)
         layers.append(
             ScaledLayer(
@@ -123,7 +145,7 @@ def _span(
                 gain=max(gain, 1.0) if is_head else gain,
             )
         )
-    forward = _forward(graph, run, affine, predicted)
+    forward = _forward(graph, run, affine, predicted, to_output=to_output)
     return ScaleSpan(
         layers=tuple(layers),
         calls=tuple(run[affine[0] :]),
@@ -135,12 +157,17 @@ def _span(
 
 
 def _forward(
-    graph: LayerGraph, run: list[LayerCall], affine: list[int], predicted: Forecast
+    graph: LayerGraph,
+    run: list[LayerCall],
+    affine: list[int],
+    predicted: Forecast,
+    *,
+    to_output: bool,
 ) -> float:
     sources = graph.predecessors(run[affine[0]].id)
     before = [predicted.calls[s.id].variance for s in sources if s.id in predicted.calls]
     last = run[affine[-1]]
-    if not _followed_by_kernel(graph, run[-1]):
+    if to_output:
         # A head's own activation bounds what comes out, and a small head is no loss of signal.
         last = run[affine[-1] - 1] if len(affine) > 1 else run[affine[-1]]
         if len(affine) == 1:
@@ -149,18 +176,6 @@ def _forward(
     if not before or before[0] <= 0 or after <= 0:
         return 1.0
     return _bounded((math.log(after) - math.log(before[0])) / 2)
-
-
-def _followed_by_kernel(graph: LayerGraph, call: LayerCall) -> bool:
-    pending, seen = [call], {call.id}
-    while pending:
-        for successor in graph.successors(pending.pop().id):
-            if successor.op in KERNEL_OPS:
-                return True
-            if successor.id not in seen:
-                seen.add(successor.id)
-                pending.append(successor)
-    return False
 
 
 def _excess(graph: LayerGraph, call: LayerCall, activation: LayerCall | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from auditor.graph.weight import Weight
 #: Values converted to float64 at a time: half a mebibyte stays in the processor's cache, and a
 #: tensor of gigabytes costs no second copy.
 CHUNK = 1 << 16
+#: Values after which the pages of a mapped tensor are given back; a multiple of CHUNK.
+RELEASED = CHUNK << 7
 #: Kinds of numpy dtype that are numbers; "V" is how bfloat16 and float8 present themselves.
 NUMERIC_KINDS = frozenset("fiubV")
 
@@ -66,11 +69,14 @@ def weight_statistics(weight: Weight) -> WeightStatistics | None:
 
 def _statistics(values: np.ndarray[Any, Any], unit_axes: tuple[int, ...]) -> WeightStatistics:
     flat = values.reshape(-1)
+    mapped = _mapping(values)
     count, mean, squares = 0, 0.0, 0.0
     low, high = math.inf, -math.inf
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, flat.size, CHUNK):
             finite = flat[start : start + CHUNK].astype(np.float64)
+            if start % RELEASED == 0:
+                _release(mapped)
             part = float(finite.mean())
             if not math.isfinite(part):
                 finite = finite[np.isfinite(finite)]
@@ -85,7 +91,8 @@ def _statistics(values: np.ndarray[Any, Any], unit_axes: tuple[int, ...]) -> Wei
             squares += delta**2 * count * finite.size / total
             mean += delta * finite.size / total
             count = total
-    identical, constant = _symmetries(values, unit_axes)
+    identical, constant = _symmetries(values, unit_axes, mapped)
+    _release(mapped)
     return WeightStatistics(
         count=flat.size,
         nonfinite=flat.size - count,
@@ -98,7 +105,25 @@ def _statistics(values: np.ndarray[Any, Any], unit_axes: tuple[int, ...]) -> Wei
     )
 
 
-def _symmetries(values: np.ndarray[Any, Any], unit_axes: tuple[int, ...]) -> tuple[bool, bool]:
+def _mapping(values: np.ndarray[Any, Any]) -> mmap.mmap | None:
+    """The file that large values are mapped from, if its pages can be given back."""
+    base: object = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    return base if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") else None
+
+
+def _release(mapped: mmap.mmap | None) -> None:
+    """Give back the pages of a mapped tensor; what is still needed comes from the file again."""
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _symmetries(
+    values: np.ndarray[Any, Any], unit_axes: tuple[int, ...], mapped: mmap.mmap | None
+) -> tuple[bool, bool]:
     """(all units alike, all incoming weights of each unit alike)."""
     if not unit_axes or max(unit_axes) >= values.ndim or min(unit_axes) < -values.ndim:
         return False, False
@@ -106,15 +131,15 @@ def _symmetries(values: np.ndarray[Any, Any], unit_axes: tuple[int, ...]) -> tup
     units = math.prod(values.shape[axis] for axis in unit_axes)
     matrix = np.moveaxis(values, unit_axes, last).reshape(-1, units)
     inputs = matrix.shape[0]
-    # One row or column settles nearly every real kernel; only then is the whole compared.
-    identical = (
-        units > 1
-        and bool((matrix[0] == matrix[0, 0]).all())
-        and bool((matrix == matrix[:, :1]).all())
-    )
-    constant = (
-        inputs > 1
-        and bool((matrix[:, 0] == matrix[0, 0]).all())
-        and bool((matrix == matrix[:1]).all())
-    )
+    identical, constant = units > 1, inputs > 1
+    # The first rows settle nearly every real kernel; only then is the whole compared.
+    rows = max(CHUNK // units, 1)
+    for start in range(0, inputs, rows):
+        if not identical and not constant:
+            break
+        block = matrix[start : start + rows]
+        identical = identical and bool((block == block[:, :1]).all())
+        constant = constant and bool((block == matrix[:1]).all())
+        if start % (rows << 7) == 0:
+            _release(mapped)
     return identical, constant

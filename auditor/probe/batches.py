@@ -14,7 +14,7 @@ from auditor.graph.layer_graph import InputSpec, LayerGraph, Shape
 from auditor.probe.data_file import DataFile, check_input
 from auditor.probe.domains import Domain, domain_of, lookup_of
 from auditor.probe.losses import LossChoice
-from auditor.probe.targets import draw_targets
+from auditor.probe.targets import check_targets, draw_targets
 
 Array = np.ndarray[Any, Any]
 
@@ -54,10 +54,10 @@ def candidate_shapes(specs: Sequence[InputSpec]) -> Iterator[tuple[tuple[int, ..
 
 def data_shapes(specs: Sequence[InputSpec], data: DataFile) -> tuple[tuple[int, ...], ...]:
     """Shapes of the data's inputs, checked against the model's. Raises `UsageError`."""
-    arrays = data.inputs([spec.name for spec in specs])
+    arrays = tuple(data.inputs([spec.name for spec in specs]).values())
     for spec, array in zip(specs, arrays, strict=True):
         sizes = [size if isinstance(size, int) else None for size in _sample_shape(spec)]
-        check_input(data.path, spec.name, array, sizes, spec.dtype)
+        check_input(data.name, spec.name, array, sizes, spec.dtype)
     return tuple(array.shape[1:] for array in arrays)
 
 
@@ -132,7 +132,7 @@ def data_inputs(
     data: DataFile, inputs: Sequence[InputPlan], rows: Sequence[Array]
 ) -> tuple[tuple[Array, ...], ...]:
     """The inputs of the samples numbered in `rows`, a batch for each of them."""
-    arrays = data.inputs([plan.spec.name for plan in inputs])
+    arrays = tuple(data.inputs([plan.spec.name for plan in inputs]).values())
     return tuple(
         tuple(
             _cast(array[chosen], plan.spec.dtype)
@@ -145,12 +145,17 @@ def data_inputs(
 def data_batches(
     data: DataFile, x: Sequence[tuple[Array, ...]], losses: LossChoice, rows: Sequence[Array]
 ) -> tuple[Batch, ...] | None:
-    """These inputs with the targets of the same samples; None if the data has no targets."""
+    """These inputs with the targets of the same samples; None if the data has no targets.
+
+    Raises `UsageError` for targets that a loss cannot take.
+    """
     targets = data.targets([head.output.name for head in losses.heads])
     if targets is None:
         return None
+    for head, (name, array) in zip(losses.heads, targets.items(), strict=True):
+        check_targets(head, data.name, name, array)
     return tuple(
-        Batch(x=inputs, y=tuple(_numeric(data, array[chosen]) for array in targets))
+        Batch(x=inputs, y=tuple(_numeric(array[chosen]) for array in targets.values()))
         for inputs, chosen in zip(x, rows, strict=True)
     )
 
@@ -183,21 +188,28 @@ def _cast(array: Array, dtype: str) -> Array:
     return array.astype(dtype)
 
 
-def _numeric(data: DataFile, array: Array) -> Array:
-    """Targets as numbers; double precision is brought to single, as Keras does."""
-    if array.dtype.kind not in "biuf":
-        raise UsageError(f"{data.path}: targets must be numbers, found {array.dtype}")
+def _numeric(array: Array) -> Array:
+    """Targets as Keras takes them; double precision is brought to single."""
     return array.astype(np.float32) if array.dtype.kind in "bf" else array
 
 
 def _check_lookups(graph: LayerGraph, specs: Sequence[InputSpec], data: DataFile) -> None:
-    for spec, array in zip(specs, data.inputs([spec.name for spec in specs]), strict=True):
+    arrays = data.inputs([spec.name for spec in specs])
+    for spec, array in zip(specs, arrays.values(), strict=True):
         rows = lookup_of(graph, spec)
-        if rows is not None and (array.min() < 0 or array.max() >= rows.end):
-            raise UsageError(
-                f"{data.path}: input {spec.name} holds {array.min()} to {array.max()}, "
-                f"outside 0 to {rows.end - 1}{rows.because}"
-            )
+        if rows is None:
+            continue
+        finite = np.isfinite(array)
+        if not finite.all():
+            found = f"{array.size - np.count_nonzero(finite):,} values that are NaN or infinite"
+        elif array.min() < 0 or array.max() >= rows.end:
+            found = f"{array.min()} to {array.max()}"
+        else:
+            continue
+        raise UsageError(
+            f"{data.name}: input {spec.name} holds {found}, "
+            f"outside 0 to {rows.end - 1}{rows.because}"
+        )
 
 
 def _sample_shape(spec: InputSpec) -> Shape:

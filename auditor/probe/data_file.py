@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,23 @@ from typing import Any
 import numpy as np
 
 from auditor.errors import UsageError
+from auditor.formats.plain_file import other_kind
 
 Array = np.ndarray[Any, Any]
+
+#: Arrays that a message names.
+LISTED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFile:
-    """Arrays of an .npz file, samples along the first axis of each, all equally many."""
+    """Arrays of an .npz file, samples along the first axis of each, all equally many.
 
-    path: Path
+    `name` is what messages call it, `title` what a report does.
+    """
+
+    name: str
+    title: str
     arrays: Mapping[str, Array]
 
     @property
@@ -27,52 +36,83 @@ class DataFile:
         """How many samples there are."""
         return int(next(iter(self.arrays.values())).shape[0])
 
-    def inputs(self, names: Sequence[str]) -> tuple[Array, ...]:
-        """The model's inputs, in the order of `names`. Raises `UsageError` if one is missing."""
+    def inputs(self, names: Sequence[str]) -> Mapping[str, Array]:
+        """The model's inputs by array name, in the order of `names`.
+
+        Raises `UsageError` if one is missing.
+        """
         found = self._find("x", names)
         if found is None:
             wanted = "x" if len(names) == 1 else f"x_0 … x_{len(names) - 1}"
             raise UsageError(
-                f"{self.path}: has no array for the model's input; wanted {wanted} "
-                f"or {', '.join(names)}, found {', '.join(self.arrays)}"
+                f"{self.name}: has no array for the model's input; wanted {wanted} "
+                f"or {', '.join(names)}, found {_listed(tuple(self.arrays))}"
             )
         return found
 
-    def targets(self, names: Sequence[str]) -> tuple[Array, ...] | None:
-        """Targets in the order of `names`; None where the file has none."""
+    def targets(self, names: Sequence[str]) -> Mapping[str, Array] | None:
+        """Targets by array name, in the order of `names`; None where the file has none."""
         return self._find("y", names)
 
-    def _find(self, letter: str, names: Sequence[str]) -> tuple[Array, ...] | None:
+    def _find(self, letter: str, names: Sequence[str]) -> Mapping[str, Array] | None:
         numbered = [f"{letter}_{index}" for index in range(len(names))]
         for wanted in ([letter], numbered, list(names)):
             if len(wanted) == len(names) and all(name in self.arrays for name in wanted):
-                return tuple(self.arrays[name] for name in wanted)
+                return {name: self.arrays[name] for name in wanted}
         return None
 
 
-def read_data(path: Path) -> DataFile:
-    """Read an .npz file; nothing in it is unpickled. Raises `UsageError` in one line."""
+def read_data(path: Path, *, given: bool = False) -> DataFile:
+    """Read an .npz file; nothing in it is unpickled. Raises `UsageError` in one line.
+
+    `given` says that it stands for arrays handed over in Python, and is not to be named.
+    """
+    name, title = ("data", "given") if given else (str(path), path.name)
+    check_plain(path)
     try:
         if not zipfile.is_zipfile(path):
-            path.stat()  # for a missing file, which is no zip file either
-            raise UsageError(f"{path}: not an .npz file; save x and y with np.savez")
+            raise UsageError(f"{name}: not an .npz file; save x and y with np.savez")
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such data file") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            arrays = {array: stored[array] for array in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         damaged = "cannot be read; save it again with np.savez"
         objects = "holds Python objects, which are not loaded; save plain arrays"
         what = objects if "pickle" in str(error) else damaged
-        raise UsageError(f"{path}: {what}", detail=str(error)) from error
-    _check(path, arrays)
-    return DataFile(path=path, arrays=arrays)
+        raise UsageError(f"{name}: {what}", detail=str(error)) from error
+    _check(name, arrays)
+    return DataFile(name=name, title=title, arrays=arrays)
+
+
+def check_plain(path: Path) -> None:
+    """Raise `UsageError` where there is no file, or something that waits to be opened."""
+    if kind := other_kind(path):
+        raise UsageError(f"{path}: {kind}, not an .npz file; save x and y with np.savez")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such data file") from None
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: cannot be read: {told}") from error
+
+
+def nonfinite_arrays(arrays: Mapping[str, Array]) -> tuple[str, ...]:
+    """Arrays that hold NaN or an infinity, each as "x: 3 of 4,096 values"."""
+    told = []
+    for name, array in arrays.items():
+        if array.dtype.kind in "fc":
+            count = int(array.size - np.count_nonzero(np.isfinite(array)))
+            if count:
+                told.append(f"{name}: {count:,} of {array.size:,} values")
+    return tuple(told)
 
 
 def check_input(
-    path: Path, name: str, array: Array, shape: Sequence[int | None], dtype: str
+    data: str, name: str, array: Array, shape: Sequence[int | None], dtype: str
 ) -> None:
     """Check one input array: `shape` without the batch, None where any size will do.
+
+    `data` is what messages call the data.
 
     Raises `UsageError` in one line.
     """
@@ -83,24 +123,33 @@ def check_input(
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         got = ", ".join(map(str, given))
-        raise UsageError(f"{path}: input {name} takes samples of shape ({wanted}), found ({got})")
+        raise UsageError(f"{data}: input {name} takes samples of shape ({wanted}), found ({got})")
     if array.dtype.kind not in "biuf":
-        raise UsageError(f"{path}: input {name} takes {dtype} numbers, found {array.dtype}")
+        raise UsageError(f"{data}: input {name} takes {dtype} numbers, found {array.dtype}")
     wants_whole = dtype.startswith(("int", "uint")) and array.dtype.kind == "f"
+    if wants_whole and not np.isfinite(array).all():
+        raise UsageError(f"{data}: input {name} takes whole numbers, found NaN or infinite ones")
     if wants_whole and not np.array_equal(array, np.floor(array)):
-        raise UsageError(f"{path}: input {name} takes whole numbers, found fractions")
+        raise UsageError(f"{data}: input {name} takes whole numbers, found fractions")
 
 
-def _check(path: Path, arrays: Mapping[str, Array]) -> None:
+def _check(data: str, arrays: Mapping[str, Array]) -> None:
     if not arrays:
-        raise UsageError(f"{path}: holds no arrays; save x and y with np.savez")
+        raise UsageError(f"{data}: holds no arrays; save x and y with np.savez")
     counts: dict[int, str] = {}
     for name, array in arrays.items():
         if array.ndim == 0:
-            raise UsageError(f"{path}: array {name} is a single number, not samples")
+            raise UsageError(f"{data}: array {name} is a single number, not samples")
         counts.setdefault(array.shape[0], name)
     if len(counts) > 1:
         told = ", ".join(f"{name} has {count}" for count, name in counts.items())
-        raise UsageError(f"{path}: arrays differ in their number of samples: {told}")
+        raise UsageError(f"{data}: arrays differ in their number of samples: {told}")
     if 0 in counts:
-        raise UsageError(f"{path}: holds no samples")
+        raise UsageError(f"{data}: holds no samples")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a line that stays readable: the first ones, and how many there are."""
+    if len(names) <= LISTED:
+        return ", ".join(names)
+    return f"{', '.join(names[:LISTED])}, … ({len(names)} arrays)"

@@ -186,6 +186,7 @@ class _Probe:
             batches=len(prepared.batches),
             data=prepared.data,
             targets=prepared.targets,
+            nonfinite_data=prepared.nonfinite_data,
             loss=prepared.losses.name,
             seconds=0.0,
             assumptions=(*prepared.assumptions, *found.assumptions),

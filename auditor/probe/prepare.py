@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from auditor.errors import ProbeFailed
 from auditor.graph.layer_graph import LayerGraph
 from auditor.probe import batches as drawing
 from auditor.probe.batches import Batch
-from auditor.probe.data_file import DataFile, read_data
+from auditor.probe.data_file import DataFile, nonfinite_arrays, read_data
 from auditor.probe.losses import LossChoice, Output, choose_losses, head_activation
 from auditor.probe.model_io import ModelInputs, model_inputs, output_call, output_shapes
 from auditor.probe.settings import ProbeSettings
@@ -35,6 +35,7 @@ class Prepared:
     data: str
     targets: str
     loss_expected: float | None
+    nonfinite_data: tuple[str, ...]
     assumptions: tuple[str, ...]
 
 
@@ -45,7 +46,7 @@ def prepare(model: Any, graph: LayerGraph, settings: ProbeSettings) -> Prepared:
         ProbeFailed: no batch can be made that the model takes.
         UsageError: the data file or `settings.loss` is wrong.
     """
-    data = None if settings.data is None else read_data(settings.data)
+    data = None if settings.data is None else read_data(settings.data, given=settings.given)
     inputs = model_inputs(model, graph)
     shapes = _shapes(model, inputs, data)
     plan = drawing.plan_inputs(graph, inputs.specs, shapes, data)
@@ -67,15 +68,16 @@ def prepare(model: Any, graph: LayerGraph, settings: ProbeSettings) -> Prepared:
     losses = choose_losses(model, graph, settings, outputs, has_targets=has_targets)
     made = None if data is None else drawing.data_batches(data, x, losses, rows)
     batches = made or drawing.synthetic_batches(x, losses, seed=settings.seed)
-    targets = describe_targets(losses) if made is None or data is None else data.path.name
+    targets = describe_targets(losses) if made is None or data is None else data.title
     return Prepared(
         inputs=inputs,
         batches=batches,
         losses=losses,
         batch_size=batch_size,
-        data="synthetic" if data is None else data.path.name,
+        data="synthetic" if data is None else data.title,
         targets=targets,
         loss_expected=expected_loss(losses, [list(batch.y) for batch in batches]),
+        nonfinite_data=() if data is None else nonfinite_arrays(_used(data, inputs, losses)),
         assumptions=(
             *drawing.describe_inputs(plan),
             *filter(None, (why_this_size,)),
@@ -83,6 +85,12 @@ def prepare(model: Any, graph: LayerGraph, settings: ProbeSettings) -> Prepared:
             *(() if made is not None else (f"targets: {targets}",)),
         ),
     )
+
+
+def _used(data: DataFile, inputs: ModelInputs, losses: LossChoice) -> Mapping[str, Array]:
+    """The arrays of the data that the probe takes from it."""
+    targets = data.targets([head.output.name for head in losses.heads])
+    return {**data.inputs([spec.name for spec in inputs.specs]), **(targets or {})}
 
 
 def _shapes(model: Any, inputs: ModelInputs, data: DataFile | None) -> Shapes:

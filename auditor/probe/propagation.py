@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from auditor.graph.layer_graph import LayerGraph
-from auditor.graph.paths import kernel_depth
+from auditor.graph.operators import KERNEL_OPS
 from auditor.probe.growth import Growth, GrowthPoint, fit_growth
-from auditor.probe.kernel_layers import KernelLayer, kernel_layers
+from auditor.probe.kernel_layers import KernelLayer, gradient_depth, kernel_layers
 from auditor.probe.statistics import CallSlots
 from auditor.probe.tally import Tally
 
@@ -49,10 +49,9 @@ def propagation(graph: LayerGraph, tally: Tally) -> Propagation:
     """Growth and ratios over the kernel-bearing layers that have a finite, nonzero gradient."""
     by_id = {slots.id: slots for slots in tally.slots.calls}
     layers = kernel_layers(graph, list(by_id))
-    depths = kernel_depth(graph)
-    depth = max((depths[call.id] for call in graph.output_calls), default=0)
+    depth = gradient_depth(graph)
     assumptions: tuple[str, ...] = ()
-    if not depth:
+    if not any(call.op in KERNEL_OPS for call in graph.calls):
         layers = _in_order_of_execution(tally)
         if layers:
             depth = layers[-1].depth + 1

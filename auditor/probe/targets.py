@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from auditor.probe.losses import HeadLoss, LossChoice
+from auditor.errors import UsageError
+from auditor.probe.losses import FunctionLoss, HeadLoss, LossChoice
 
 Array = np.ndarray[Any, Any]
 Drawer = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -54,6 +55,55 @@ def expected_loss(choice: LossChoice, targets: list[list[Array]]) -> float | Non
             return None
         total += head.weight * expected
     return total
+
+
+def check_targets(head: HeadLoss, data: str, name: str, array: Array) -> None:
+    """Check the targets a user gives for one head; `data` is what messages call the data.
+
+    Raises `UsageError` in one line for what no loss can take, and for class numbers that the head
+    has no unit for: a framework says so in other words, or takes them for something else.
+    """
+    classes = head.output.shape[-1]
+    by_number = head.name == "sparse_categorical_crossentropy" and not head.custom
+    wanted = (
+        f"whole class numbers from 0 to {classes - 1}, {head.output.name} having "
+        f"{classes} {'unit' if classes == 1 else 'units'}"
+        if by_number
+        else "numbers"
+    )
+    found = ""
+    if array.dtype.kind not in "biuf":
+        found = "text" if array.dtype.kind in "SU" else f"values of type {array.dtype}"
+    elif by_number:
+        found = _no_classes(array, classes, _ignored_class(head))
+    if found:
+        raise UsageError(f"{data}: {name} holds {found}; {head.name} takes {wanted}")
+
+
+def _no_classes(array: Array, classes: int, ignored: int | None) -> str:
+    """What class numbers hold that is none; empty where all are."""
+    values = array.reshape(-1)
+    unusable = values.size - np.count_nonzero(np.isfinite(values))
+    if unusable:
+        return f"{unusable:,} values that are NaN or infinite"
+    if ignored is not None:
+        values = values[values != ignored]
+    if not np.array_equal(values, np.floor(values)):
+        return "fractions"
+    if values.size and (values.min() < 0 or values.max() >= classes):
+        return f"{values.min():g} to {values.max():g}"
+    return ""
+
+
+def _ignored_class(head: HeadLoss) -> int | None:
+    """The class number that says "no label here", if the loss has one."""
+    loss = head.loss
+    found = (
+        loss.arguments.get("ignore_class")
+        if isinstance(loss, FunctionLoss)
+        else getattr(loss, "ignore_class", None)
+    )
+    return found if isinstance(found, int) else None
 
 
 def _expected(head: HeadLoss, drawn: Array) -> float | None:

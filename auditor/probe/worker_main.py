@@ -59,7 +59,8 @@ def probe(request: ProbeRequest, progress: Callable[[str], None]) -> ProbeResult
 
     settings = request.settings
     if settings.data is not None:
-        read_data(settings.data)  # a wrong file is told before seconds go into a framework
+        # A wrong file is told before seconds go into a framework.
+        read_data(settings.data, given=settings.given)
     graph = read_model(request.path).graph
     progress(f"starting {settings.backend}")
     import keras

@@ -204,6 +204,16 @@ def test_flipped_bytes_are_read_or_told(tmp_path: Path) -> None:
     assert [line for line in told if "\n" in line] == []
 
 
+@pytest.mark.parametrize("place", [0.05, 0.5, 0.95])
+def test_a_flipped_bit_of_a_weight_is_told(tmp_path: Path, place: float) -> None:
+    """Loading checks the archive's checksums, so what passes here must not fail there."""
+    path = archive(tmp_path / "m.keras")
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index(KERNEL.tobytes()) + int(place * KERNEL.nbytes)] ^= 1
+    path.write_bytes(damaged)
+    refused(path, "model.weights.h5 is damaged: its bytes are not those that were written")
+
+
 def test_attributes_of_odd_types_are_not_read(tmp_path: Path) -> None:
     path = legacy(tmp_path / "m.h5")
     with h5py.File(path, "a") as file:
@@ -273,7 +283,7 @@ def test_members_that_lead_out_of_the_archive(tmp_path: Path, name: str) -> None
     # zipfile would tidy the name up, so a harmless one of its length is replaced in the bytes.
     archive(path, {"n" * len(name): b"x"})
     path.write_bytes(path.read_bytes().replace(b"n" * len(name), name.encode()))
-    refused(path, "GEB903 path-escape", UnsafeModel)
+    refused(path, "GEB903", UnsafeModel)
 
 
 def test_members_that_do_not_lead_out(tmp_path: Path) -> None:
@@ -287,7 +297,7 @@ def test_symbolic_links(tmp_path: Path) -> None:
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(link, "/etc/passwd")
-    refused(path, "GEB903 path-escape.*symbolic link", UnsafeModel)
+    refused(path, "symbolic link.*GEB903", UnsafeModel)
 
 
 def test_duplicate_members(tmp_path: Path) -> None:
@@ -295,19 +305,19 @@ def test_duplicate_members(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file.writestr("config.json", "{}")
-    refused(path, "GEB906 malformed-or-duplicated-members.*config.json", UnsafeModel)
+    refused(path, "config.json.*GEB906", UnsafeModel)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5", "assets/x"])
 def test_zip_bombs(tmp_path: Path, name: str) -> None:
     bomb = {name: bytes(32 * 2**20)}
     path = archive(tmp_path / "m.keras", bomb, compression=zipfile.ZIP_DEFLATED)
-    refused(path, "GEB905 resource-bomb", UnsafeModel)
+    refused(path, "GEB905", UnsafeModel)
 
 
 def test_too_many_members(tmp_path: Path) -> None:
     path = archive(tmp_path / "m.keras")
-    with pytest.raises(UnsafeModel, match=r"GEB905.*3 members"):
+    with pytest.raises(UnsafeModel, match=r"3 members.*GEB905"):
         read_model(path, replace(DEFAULT_LIMITS, members=2))
 
 
@@ -315,7 +325,7 @@ def test_deep_json(tmp_path: Path) -> None:
     for depth in (500, 200_000):
         deep = '{"a":' * depth + "1" + "}" * depth
         path = archive(tmp_path / "m.keras", {"config.json": deep})
-        refused(path, "GEB909 recursion-or-nesting", UnsafeModel)
+        refused(path, "GEB909", UnsafeModel)
 
 
 def _external(group: h5py.Group) -> None:

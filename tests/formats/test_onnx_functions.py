@@ -98,7 +98,9 @@ def test_an_output_that_is_an_input_goes_through() -> None:
     maker.node("Both", "x", outputs=["same", "other"], domain="my")
     y = maker.node("Add", "same", "other", name="sum")
     graph = read(maker.model([value("x", ["n", 4])], [y]))
-    assert [call.op for call in graph.predecessors("sum")] == [Op.IDENTITY, Op.ACTIVATION]
+    taken = {call.op for call in graph.predecessors("sum")}
+    assert taken - {Op.IDENTITY} <= {Op.INPUT, Op.ACTIVATION}
+    assert Op.ACTIVATION in taken
 
 
 def test_a_graph_within_a_function_captures_its_values() -> None:
@@ -118,9 +120,10 @@ def test_a_graph_within_a_function_captures_its_values() -> None:
     inputs = [value("choice", [], TensorProto.BOOL), value("data", ["n", 4])]
     graph = read(maker.model(inputs, [y]))
     (control,) = (call for call in graph.calls if call.op is Op.CONTROL)
-    taken = [call.kind for call in graph.predecessors(control.id)]
-    assert taken[0] == "Input"  # the condition; what graphs capture follows, in their order
-    assert sorted(taken) == ["Input", "Input", "Relu"]
+    kinds = [call.kind for call in graph.predecessors(control.id)]
+    assert kinds[0] == "Input"  # the condition
+    (product,) = (call for call in graph.predecessors(control.id) if call.kind == "Mul")
+    assert [call.kind for call in graph.predecessors(product.id)] == ["Input", "Relu"]
 
 
 def test_expansion_computes_the_same() -> None:

@@ -180,21 +180,23 @@ def test_recursive_functions_are_unsafe() -> None:
     ):
         with pytest.raises(UnsafeModel, match="calls itself") as caught:
             read_onnx_proto(model, Limits())
-        assert [finding.code for finding in caught.value.findings] == ["GEB909"]
+        assert [hazard.code for hazard in caught.value.hazards] == ["GEB909"]
 
 
 def test_functions_that_double_are_counted_and_not_built() -> None:
     """2⁴⁰ nodes; the leaf is empty in the second, so that only the calls are many."""
     chain = [function(f"f{i}", f"f{i + 1}", f"f{i + 1}") for i in range(25)]
     for leaf in (("Relu",), ()):
-        with pytest.raises(UnreadableModel, match=r"nodes with functions expanded, more than"):
+        with pytest.raises(UnsafeModel, match=r"its functions: expanded, they are \d+ nodes") as e:
             read_onnx_proto(calling(*chain, function("f25", *leaf)), Limits())
+        assert [hazard.code for hazard in e.value.hazards] == ["GEB905"]
 
 
 def test_functions_nested_too_deep() -> None:
     chain = [function(f"f{i}", f"f{i + 1}") for i in range(60)]
-    with pytest.raises(UnreadableModel, match="more than 32 deep"):
+    with pytest.raises(UnsafeModel, match="more than 32 deep") as caught:
         read_onnx_proto(calling(*chain, function("f60", "Relu")), Limits())
+    assert [hazard.code for hazard in caught.value.hazards] == ["GEB909"]
 
 
 def test_hostile_numbers_in_attributes_only_cost_knowledge() -> None:
@@ -211,6 +213,118 @@ def test_hostile_numbers_in_attributes_only_cost_knowledge() -> None:
     y = maker.node("Add", h, filled)
     graph = read_onnx_proto(maker.model([value("x", [2, 2])], [y]), Limits()).graph
     assert len(graph.calls) == 7
+
+
+def test_graphs_nested_too_deep_in_a_file(tmp_path: Path) -> None:
+    """Forty levels of a few bytes each: protobuf refuses them, and the user is told why."""
+    graph = b"\x12\x04deep"  # its name
+    for _ in range(40):
+        for tag in (b"\x32", b"\x2a", b"\x0a"):  # attribute.g, node.attribute, graph.node
+            graph = tag + _length(graph) + graph
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"\x08\x08\x3a" + _length(graph) + graph)
+    with pytest.raises(UnsafeModel, match="more than 32 deep") as caught:
+        read_onnx(path, Limits())
+    assert [hazard.code for hazard in caught.value.hazards] == ["GEB909"]
+
+
+def _length(message: bytes) -> bytes:
+    size = len(message)
+    return bytes([size]) if size < 0x80 else bytes([size & 0x7F | 0x80, size >> 7])
+
+
+def test_recursion_through_a_graph_within_a_node_is_unsafe() -> None:
+    """A function whose branch calls it, and one that nobody calls at all."""
+    then = helper.make_graph(
+        [helper.make_node("f0", ["x"], ["t"], domain="f")], "then", [], [value("t", None)]
+    )
+    other = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["e"])], "else", [], [value("e", None)]
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=helper.make_tensor("", 9, [], [True])),
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    hidden = helper.make_function("f", "f0", ["x"], ["y"], nodes, opsets)
+    alone = calling(function("f0", "Relu"), function("f1", "f1"))
+    for model in (calling(hidden), alone):
+        with pytest.raises(UnsafeModel, match="calls itself") as caught:
+            read_onnx_proto(model, Limits())
+        (hazard,) = caught.value.hazards
+        assert (hazard.code, hazard.identifier) == ("GEB909", "GHSA-7w46-vvrh-m8q5")
+
+
+def test_functions_of_many_inputs_called_often_are_counted() -> None:
+    """Few nodes, but each call of the function would repeat its ten thousand names."""
+    inputs = ["x", *(f"unused_{index}" for index in range(10_000))]
+    wide = helper.make_function("f", "f1", inputs, ["y"], [helper.make_node("Relu", ["x"], ["y"])],
+                                [helper.make_opsetid("", 17)])  # fmt: skip
+    caller = function("f0", *["f1"] * 2000)
+    with pytest.raises(UnsafeModel, match="characters of names") as caught:
+        read_onnx_proto(calling(caller, wide), Limits())
+    assert [hazard.code for hazard in caught.value.hazards] == ["GEB905"]
+
+
+def test_views_of_views_and_joins_that_double_stay_bounded() -> None:
+    """A kernel through a thousand transpositions, and one joined with itself sixty times."""
+    maker = Maker()
+    kernel = maker.weight("w", 4, 4)
+    for _ in range(1001):
+        kernel = maker.node("Transpose", kernel)
+    double = maker.weight("v", 4, 4)
+    for _ in range(60):
+        double = maker.node("Concat", double, double, axis=1)
+    y = maker.node("Add", maker.node("MatMul", "x", kernel), maker.node("MatMul", "x", double))
+    graph = read_onnx_proto(maker.model([value("x", ["n", 4])], [y]), Limits()).graph
+    assert all(weight.read is None for call in graph.calls for weight in call.weights)
+
+
+def test_a_model_of_more_than_2_gib_in_memory() -> None:
+    """More than protobuf can write: read all the same, without a copy of its values."""
+    status = Path("/proc/meminfo")
+    free = status.read_text().split("MemAvailable:")[1].split()[0] if status.exists() else "0"
+    if int(free) < 8 * 2**20:
+        pytest.skip("needs 8 GiB of free memory")
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    parameters, digest, grown = done.stdout.split(";")
+    assert int(parameters) == 3 * 201_326_592
+    assert digest == ""
+    assert int(grown) < 1000  # MiB beyond the model itself: one tensor at a time
+
+
+#: Prints parameters, digest, and the peak of memory that reading added in MiB.
+LARGE = """
+import resource
+import onnx
+from onnx import TensorProto, helper
+from auditor.formats.limits import Limits
+from auditor.formats.onnx_file import read_onnx_proto
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+tensors, nodes = [], []
+for index in range(3):
+    tensor = TensorProto(name=f"w{index}", data_type=1, dims=[16384, 12288])
+    tensor.raw_data = bytes(16384 * 12288 * 4)
+    tensors.append(tensor)
+    nodes.append(helper.make_node("MatMul", ["x", f"w{index}"], [f"y{index}"]))
+x = helper.make_tensor_value_info("x", 1, ["n", 16384])
+y = [helper.make_tensor_value_info(f"y{index}", 1, None) for index in range(3)]
+model = onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)])
+model.graph.node.extend(nodes)
+model.graph.input.append(x)
+model.graph.output.extend(y)
+while tensors:
+    model.graph.initializer.append(tensors.pop(0))
+before = peak()
+file = read_onnx_proto(model, Limits())
+print(file.graph.parameters, file.sha256, peak() - before, sep=";")
+"""
 
 
 MUTATE = """

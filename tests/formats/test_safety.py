@@ -1,11 +1,13 @@
 """Hazards: hostile configurations are seen at every depth, honest ones are not accused."""
 
+import json
 from typing import Any
 
 import pytest
+from formats.crafted.keras_configs import LAMBDA, PAYLOADS
 
 from auditor.finding import Severity
-from auditor.formats.safety import config_hazards
+from auditor.formats.safety import MOST, config_hazards
 from auditor.hazard import Hazard
 
 
@@ -33,71 +35,15 @@ def function(module: str, name: str) -> dict[str, Any]:
     }
 
 
-LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wEAAA==", "defaults": None}}
-
-HOSTILE: dict[str, tuple[object, str, str]] = {
-    "lambda layer": (layer("Lambda", function=LAMBDA), "GEB901", "CVE-2024-3660"),
-    "lambda of keras 2": (
-        layer("Lambda", function=["4wEAAA==", None, None], function_type="lambda"),
-        "GEB901",
-        "CVE-2024-3660",
-    ),
-    "lambda by an odd module": (
-        layer("Lambda", module="keras.src.layers.core.lambda_layer", function=LAMBDA),
-        "GEB901",
-        "CVE-2024-3660",
-    ),
-    "bare lambda in an argument": (layer("Dense", activation=LAMBDA), "GEB901", "CVE-2024-3660"),
-    "torch": (layer("TorchModuleWrapper", module_="gASV"), "GEB901", "CVE-2025-49655"),
-    "saved model": (layer("TFSMLayer", filepath="/x"), "GEB901", "CVE-2026-1462"),
-    "os.system": (layer("system", "os", command="id"), "GEB902", "CVE-2025-1550"),
-    "subprocess": (layer("Popen", "subprocess"), "GEB902", "CVE-2025-1550"),
-    "numpy": (layer("load", "numpy"), "GEB902", "CVE-2025-1550"),
-    "tensorflow": (layer("read_file", "tensorflow.io"), "GEB902", "CVE-2025-1550"),
-    "no keras but named alike": (layer("x", "keraslike"), "GEB902", ""),
-    "builtin class": (layer("eval", "builtins"), "GEB902", "CVE-2025-1550"),
-    "builtin function": (
-        layer("Activation", activation=function("builtins", "exec")),
-        "GEB902",
-        "CVE-2025-1550",
-    ),
-    "foreign function": (function("shutil", "rmtree"), "GEB902", "CVE-2025-1550"),
-    "download": (function("keras.utils", "get_file"), "GEB902", "CVE-2025-8747"),
-    "download as a class": (layer("get_file", "keras.utils"), "GEB902", "CVE-2025-8747"),
-    "download from inside": (
-        layer("get_file", "keras.src.utils.file_utils"),
-        "GEB902",
-        "CVE-2025-8747",
-    ),
-    "safe mode off": (
-        function("keras.config", "enable_unsafe_deserialization"),
-        "GEB902",
-        "CVE-2025-8747",
-    ),
-    "load another": (function("keras.models", "load_model"), "GEB902", "CVE-2025-8747"),
-    "type spec": (
-        {"class_name": "__typespec__", "spec_name": "system", "module": "os", "config": []},
-        "GEB902",
-        "CVE-2025-1550",
-    ),
-    "module of a function": (layer("Lambda", fn_module="os", function="f"), "GEB902", ""),
-    "name with dots": (layer("Dense", name="../../evil"), "GEB903", "CVE-2026-12479"),
-    "absolute name": (layer("Dense", name="/etc/cron.d/x"), "GEB903", "CVE-2026-12479"),
-    "backslashes": (layer("Dense", name="a\\..\\..\\b"), "GEB903", "CVE-2026-12479"),
-    "nul": (layer("Dense", name="a\0b"), "GEB903", "CVE-2026-12479"),
-    "vocabulary": (layer("StringLookup", vocabulary="/etc/passwd"), "GEB903", "CVE-2025-12058"),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize("case", PAYLOADS)
 @pytest.mark.parametrize("depth", [0, 3])
 def test_hostile_objects_are_seen_at_every_depth(case: str, depth: int) -> None:
-    value, code, identifier = HOSTILE[case]
+    value, code, identifier = PAYLOADS[case]
+    value = json.loads(json.dumps(value).replace("BAIT", "/bait"))
     hazards = config_hazards(wrap(value, depth), "config.json")
     found = [hazard for hazard in hazards if hazard.code == code]
     assert found, case
-    if identifier:
-        assert identifier in {hazard.identifier for hazard in found}
+    assert any(identifier in hazard.identifier for hazard in found)
     assert all(hazard.place.startswith("config.json: ") for hazard in found)
 
 
@@ -147,17 +93,74 @@ def test_a_lambda_of_a_named_function_is_a_warning() -> None:
     [
         layer("Gate", "my_project.layers"),
         layer("Gate", "__main__"),
+        function("my_project.losses", "my_loss"),
+        {"class_name": "Gate", "module": "my_project", "registered_name": "Gate", "config": {}},
+    ],
+)
+def test_a_projects_own_module_is_a_warning(value: object) -> None:
+    hazard = only(wrap(value))
+    assert (hazard.code, hazard.severity) == ("GEB902", Severity.WARNING)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
         layer("Gate", None),
         {**layer("Gate", "my_project"), "registered_name": "my_project>Gate"},
         {**layer("Dense"), "registered_name": "package>Dense"},
         {"class_name": "package>Gate", "config": {}},
+        {"class_name": "Gate", "config": {"name": "gate"}},
         function("builtins", "my_loss"),
-        function("my_project.losses", "my_loss"),
+        function("my_project.losses", "my_project>my_loss"),
     ],
 )
-def test_a_projects_own_code_is_a_warning(value: object) -> None:
+def test_what_is_looked_up_and_not_imported_is_information(value: object) -> None:
     hazard = only(wrap(value))
-    assert (hazard.code, hazard.severity) == ("GEB902", Severity.WARNING)
+    assert (hazard.code, hazard.severity) == ("GEB910", Severity.INFO)
+    assert "not in the file" in hazard.what
+
+
+def test_a_registered_name_hides_no_means() -> None:
+    """Unpatched releases import the module whatever name is registered."""
+    value = {**layer("system", "os"), "registered_name": "my_project>system"}
+    assert only(wrap(value)).severity is Severity.ERROR
+    hazard = only(wrap(function("subprocess", "my_project>run")))
+    assert (hazard.code, hazard.severity) == ("GEB902", Severity.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "severity"),
+    [
+        ("words.txt", Severity.WARNING),
+        ("assets/words.txt", Severity.WARNING),
+        ("/etc/passwd", Severity.ERROR),
+        ("../words.txt", Severity.ERROR),
+        ("C:\\words.txt", Severity.ERROR),
+        ("gs://bucket/words.txt", Severity.ERROR),
+        (" https://host/x", Severity.ERROR),
+    ],
+)
+def test_a_vocabulary_elsewhere_is_worse_than_one_beside_the_model(
+    vocabulary: str, severity: Severity
+) -> None:
+    hazard = only(wrap(layer("StringLookup", vocabulary=vocabulary)))
+    assert (hazard.code, hazard.severity) == ("GEB908", severity)
+    assert hazard.identifier == "CVE-2025-12058"
+
+
+def test_what_is_no_error_is_told_once_with_its_places() -> None:
+    gates = [{**layer("Gate", None), "config": {"name": f"g{i}"}} for i in range(1000)]
+    hazard = only(wrap({"class_name": "Sequential", "config": {"layers": gates}}))
+    assert hazard.place.endswith("(g0) and 999 more")
+
+
+def test_a_million_hazards_are_counted() -> None:
+    """Each would be a finding; and none hides another kind of them."""
+    many = [layer("Lambda", function=LAMBDA)] * 20_000
+    hazards = config_hazards([*many, layer("system", "os"), layer("Gate", "own")], "config.json")
+    assert len(hazards) == MOST + 3
+    assert [h.code for h in hazards[-3:]] == ["GEB902", "GEB902", "GEB901"]
+    assert hazards[-1].what.startswith("19,950 more")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +182,17 @@ def test_a_projects_own_code_is_a_warning(value: object) -> None:
          "spec_name": "TensorSpec", "config": [], "registered_name": None},
         {"module": "builtins", "class_name": "type", "config": "int", "registered_name": None},
         {**layer("Relu", "keras.src.ops.nn"), "registered_name": "Relu"},
+        layer("LayerScale", "keras.src.applications.convnext"),
+        layer("FeatureSpace", "keras.utils"),
+        layer("Dense", "keras.engine.base_layer"),
+        layer("Relu", "keras.api._v2.keras.layers"),
+        function("keras.backend", "relu"),
+        function("tensorflow.python.keras.losses", "mse"),
+        function("keras_hub.src.utils.keras_utils", "keras_hub>gelu_approximate"),
+        layer("TFOpLambda", function="compat.v1.nn.conv2d"),
+        layer("TFOpLambda", function="io.decode_jpeg"),
+        layer("StringLookup", vocabulary=["https://a", "../b"]),
+        layer("TextVectorization", vocabulary=None),
     ],
 )  # fmt: skip
 def test_what_keras_writes_is_no_hazard(value: object) -> None:

@@ -123,4 +123,4 @@ def test_probe_skipped_is_told_with_its_reason():
 def test_golden():
     text = HtmlReporter().render((founding_case(),))
     body = re.sub(r"(?s)<(style|script)>.*?</\1>", r"<\1></\1>", text)
-    check_golden("founding_case.html", re.sub(r"'sha256-[^']+'", "'sha256-…'", body))
+    check_golden("founding_case.html", re.sub(r"sha256-[\w+/=]+", "sha256-…", body))

@@ -92,3 +92,17 @@ def test_factors_counts_and_durations():
     assert quantity.count(25_636_712) == "25.6 million"
     assert quantity.count(9_999) == "9,999"
     assert [quantity.seconds(s) for s in (0.412, 12.3, 200)] == ["0.41 s", "12 s", "3 min 20 s"]
+
+
+def test_short_counts_and_memory():
+    shown = {
+        0: "0",
+        999: "999",
+        1000: "1 k",
+        115_605_504: "116 M",
+        999_600: "1.00 M",
+        4e15: "4,000 T",
+    }
+    assert {value: quantity.short(value) for value in shown} == shown
+    sizes = {0: "0 B", 1023: "1023 B", 1024: "1 KiB", 3_211_264: "3.06 MiB", 2**31: "2 GiB"}
+    assert {size: quantity.memory(size) for size in sizes} == sizes

@@ -1,4 +1,4 @@
-"""GEB901 to 903: hazards the reader saw become findings, each under its own code."""
+"""GEB901 to 910: hazards the reader saw become findings, each under its own code."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from auditor.rule import Facts
 GRAPH = LayerGraph(name="net", format="keras", writer="", calls=(), edges=(), inputs=(), outputs=())
 
 
-@pytest.mark.parametrize("code", ["GEB901", "GEB902", "GEB903"])
+@pytest.mark.parametrize("code", [f"GEB9{number:02}" for number in range(1, 11)])
 def test_hazard_becomes_one_finding_of_its_code(code: str) -> None:
     hazard = Hazard(
         code=code, place="config.json: layers[3]", what="something", identifier="CVE-2025-1550"
@@ -24,6 +24,12 @@ def test_hazard_becomes_one_finding_of_its_code(code: str) -> None:
     assert finding.severity is Severity.ERROR
     assert "config.json: layers[3]" in finding.message
     assert "CVE-2025-1550" in finding.message
+    assert [(item.name, item.value) for item in finding.evidence] == [
+        ("place", "config.json: layers[3]"),
+        ("advisory", "CVE-2025-1550"),
+    ]
+    assert finding.remedy
+    assert finding.references
 
 
 def test_a_hazard_keeps_its_own_severity() -> None:
@@ -31,6 +37,13 @@ def test_a_hazard_keeps_its_own_severity() -> None:
     rule = next(rule for rule in rules() if rule.code == "GEB902")
     ((finding,), _) = judge((rule,), Facts(graph=GRAPH, hazards=(hazard,)), Selection())
     assert (finding.severity, finding.confidence) == (Severity.WARNING, Confidence.MEDIUM)
+
+
+def test_custom_code_is_information_and_sure() -> None:
+    hazard = Hazard(code="GEB910", place="x", what="y", severity=Severity.INFO)
+    rule = next(rule for rule in rules() if rule.code == "GEB910")
+    ((finding,), _) = judge((rule,), Facts(graph=GRAPH, hazards=(hazard,)), Selection())
+    assert (finding.severity, finding.confidence) == (Severity.INFO, Confidence.HIGH)
 
 
 def test_no_hazard_no_finding() -> None:

@@ -1,0 +1,173 @@
+"""GEB5, the loss before any training against that of a head that knows nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
+from auditor.graph import LayerCall, LayerGraph
+from auditor.graph.freshness import fresh_share
+from auditor.measurement import ProbeResult
+from auditor.rule import Context, Needs, Option, rule
+
+from .wording import ids
+
+#: Losses that go with the square of the output: the root of their quotient is the signal's.
+SQUARED = frozenset({"mean_squared_error", "mse"})
+
+
+@rule(
+    "GEB507",
+    "loss-at-start",
+    severity=Severity.WARNING,
+    needs=Needs.PROBE,
+    since="0.1",
+    options=(
+        Option(name="warning-factor", default=30.0, meaning="output's excess that is a warning"),
+        Option(
+            name="error-factor",
+            default=100.0,
+            meaning="the same for an error, of fresh weights on synthetic batches",
+        ),
+        Option(
+            name="data-error-factor", default=1e3, meaning="the same for an error, on given data"
+        ),
+    ),
+)
+def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
+    """The loss starts far above that of a head that knows nothing yet.
+
+    ## What it does
+    Compares the loss before any training with what a head gives that knows nothing: ln C for C
+    classes, the targets' variance for a squared error. What counts is by how much the outputs are
+    too large, so that of a squared error the root of the quotient is taken. A warning from
+    `warning-factor` on; an error from `error-factor` on where the weights are fresh from their
+    initializers and the batches synthetic (inputs of unit scale), and from `data-error-factor` on
+    where the data are the user's own.
+
+    ## Why is this bad
+    Outputs a hundred times too large mean that the signal has exploded on its way through the
+    model. The gradient then is as large, and more so at the weights before; the first steps throw
+    the weights far from where they were drawn, and what follows is NaN, or a plateau that is not
+    left again.
+
+    ## Evidence
+    Both losses, and the call with the largest output against what goes into it. A recurrent net
+    of 100 steps with ReLU whose recurrent weights are a quarter too wide starts at 460 times the
+    right signal, and after six epochs of Adam its loss is still 12 times the targets' variance;
+    two layers of exponentials start at 1,500 times, and become NaN.
+
+    ## Example
+    ```python
+    keras.Sequential([
+        keras.Input((64,)),
+        keras.layers.Dense(64, activation="exponential"),
+        keras.layers.Dense(64, activation="exponential"),
+        keras.layers.Dense(1),
+    ])
+    ```
+
+    ## Use instead
+    ```python
+    keras.Sequential([
+        keras.Input((64,)),
+        keras.layers.Dense(64, activation="relu", kernel_initializer="he_normal"),
+        keras.layers.Dense(64, activation="relu", kernel_initializer="he_normal"),
+        keras.layers.Dense(1),
+    ])
+    ```
+
+    ## Options
+    - `warning-factor`: excess of the output that is a warning, 30 by default.
+    - `error-factor`: the same for an error, of fresh weights on synthetic batches, 100 by default.
+    - `data-error-factor`: the same for an error on given data, 1000 by default.
+
+    ## Known problems
+    Trained weights are not judged on synthetic batches, which are not what they were trained on.
+    For losses other than cross-entropies, squared and absolute errors no such value is known.
+
+    ## References
+    - Karpathy 2019, A recipe for training neural networks (verify loss at init),
+      https://karpathy.github.io/2019/04/25/recipe/
+    - Zhang, Dauphin, Ma 2019, Fixup initialization: residual learning without normalization,
+      https://arxiv.org/abs/1901.09321
+    """
+    graph, probe = context.graph, context.probe
+    loss, expected = probe.loss_at_start, probe.loss_expected
+    if loss is None or expected is None or expected <= 0:
+        yield context.skip(f"what {probe.loss} starts at in a healthy model is not known")
+        return
+    if not math.isfinite(loss):
+        yield context.skip("the loss is not finite: see GEB503")
+        return
+    fresh = fresh_share(graph) == 1.0
+    given = probe.data != "synthetic"
+    if not fresh and not given:
+        yield context.skip(
+            "the weights are not fresh from known initializers, and synthetic batches are not "
+            "what they were trained on: give --data"
+        )
+        return
+    excess = loss / expected
+    if probe.loss in SQUARED:
+        excess = math.sqrt(max(excess, 0.0))
+    if excess < context.number("warning-factor"):
+        return
+    limit = context.number("data-error-factor" if given else "error-factor")
+    severe = excess >= limit
+    loudest = _loudest(graph, probe)
+    heads = [graph.by_id[call_id] for call_id, _ in graph.outputs if call_id in graph.by_id]
+    where = ""
+    evidence = [
+        Evidence(name="loss at start", value=loss, method=f"{probe.loss}, mean over batches"),
+        Evidence(name="loss of a head that knows nothing", value=expected, method=probe.targets),
+        Evidence(name="excess of the outputs", value=excess, unit="times"),
+    ]
+    if loudest is not None:
+        call, rms, before = loudest
+        entering = f", from {before:.3g} that go into it" if before is not None else ""
+        where = (
+            f" The signal grows most in `{call.id}`, to a root mean square of {rms:.3g}{entering}."
+        )
+        evidence.append(Evidence(name=f"output of {call.id}", value=rms, unit="root mean square"))
+    yield context.finding(
+        f"The loss starts at {loss:.3g}, where a head that knows nothing has {expected:.3g}: the "
+        f"outputs are some {excess:.2g} times too large.{where}",
+        layers=ids([*([loudest[0]] if loudest is not None else []), *heads]),
+        evidence=tuple(evidence),
+        remedy=_remedy(given=given),
+        severity=Severity.ERROR if severe else Severity.WARNING,
+        confidence=Confidence.HIGH if severe and fresh else Confidence.MEDIUM,
+    )
+
+
+def _loudest(graph: LayerGraph, probe: ProbeResult) -> tuple[LayerCall, float, float | None] | None:
+    """The call that multiplies the signal most: with its output's RMS, and its input's."""
+    found: tuple[float, LayerCall, float, float | None] | None = None
+    for call in graph.calls:
+        seen = probe.calls.get(call.id)
+        if seen is None or seen.rms is None or not math.isfinite(seen.rms):
+            continue
+        sources = [
+            probe.calls[s.id].rms for s in graph.predecessors(call.id) if s.id in probe.calls
+        ]
+        entering = max((rms for rms in sources if rms is not None), default=None)
+        growth = seen.rms / entering if entering else seen.rms
+        if found is None or growth > found[0]:
+            found = growth, call, seen.rms, entering
+    return None if found is None or found[0] <= 1 else found[1:]
+
+
+def _remedy(*, given: bool) -> str:
+    scaled = (
+        "Scale inputs and targets to about unit variance first "
+        "(a Normalization layer adapted to the data). "
+        if given
+        else ""
+    )
+    return (
+        f"{scaled}Draw the weights to their activation's scale (he_normal before ReLU, an "
+        "orthogonal recurrent kernel), bound what grows without bound (exponentials, powers), or "
+        "normalize before the output."
+    )
