@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import math
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import click
 
 from auditor.config import FAIL_ON, Settings, nearest_config, read_config
 from auditor.discovery import model_files
-from auditor.errors import GebAuditError, UsageError
+from auditor.errors import GebAuditError, UsageError, one_line
 from auditor.finding import Severity
 from auditor.judgement import Selection
+from auditor.messages import internal, interrupted, tell
+from auditor.outputs import Outputs
 from auditor.pipeline import AuditOptions, Progress, audit_file, silent
 from auditor.probe.availability import BACKENDS
 from auditor.probe.settings import DEVICES, ProbeSettings
-from auditor.report_file import write_whole
-from auditor.reporter import ConsoleReporter
 from auditor.result import AuditResult, RefusedModel
 from auditor.streams import guarded_streams, reason
 
@@ -140,7 +138,8 @@ _SETTINGS_OPTIONS = (
     multiple=True,
     metavar="FORMAT[=FILE]",
     help="text, json or html; without FILE to standard output. Repeatable. Default: text, and "
-    "MODEL.geb.html in the current folder.",
+    "MODEL.geb.html in the current folder. A model that could not be audited is in no report: it "
+    "has its line on standard error.",
 )
 @click.option("--html/--no-html", default=None, help="Whether to write MODEL.geb.html.")
 @click.option("-q", "--quiet", is_flag=True, help="One line a model.")
@@ -153,9 +152,9 @@ def audit(models: tuple[Path, ...], quiet: bool, show_settings: bool, **given: A
         return EXIT_CLEAN
     if not models:
         raise UsageError("name at least one model file or folder; see `geb-audit --help`")
-    outputs = Outputs.of(call.settings, quiet=quiet)
+    outputs = Outputs.of(call.settings, verbose=-1 if quiet else call.verbose, color=call.color)
     audited = call.audit_all(models)
-    written = outputs.write(audited.results, call)
+    written = outputs.write(audited.results)
     code = audited.exit_code(call.settings.fail_on)
     return code if written else max(code, EXIT_USAGE)
 
@@ -322,13 +321,14 @@ class Invocation:
         """What `action` gives; None, and a line on standard error, if the model has to be left."""
         try:
             return action()
-        except UsageError:
-            raise
-        except GebAuditError as error:
-            tell(error, self.verbose)
         except Exception as error:
+            if interrupted(error):
+                raise KeyboardInterrupt from error
+            if isinstance(error, UsageError):
+                raise
             # A bug of ours in one model must not cost the user the others' results.
-            tell(internal(error, f"{path}: "), self.verbose)
+            known = error if isinstance(error, GebAuditError) else None
+            tell(known or internal(error, f"{path}: "), self.verbose)
         return None
 
     @contextmanager
@@ -353,133 +353,6 @@ def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
 
 def _naming(progress: Progress, file: Path) -> Progress:
     return lambda phase: progress(f"{file.name}: {phase}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """The reports that were asked for: (format, file or None for standard output)."""
-
-    wanted: tuple[tuple[str, Path | None], ...]
-    default_html: bool
-    quiet: bool
-
-    @staticmethod
-    def of(settings: Settings, *, quiet: bool) -> Outputs:
-        """Parse `-o FORMAT[=FILE]`. Raises `UsageError` before any work is done."""
-        from auditor.registry import reporter
-
-        wanted: list[tuple[str, Path | None]] = []
-        for item in settings.output:
-            name, equals, file = item.partition("=")
-            reporter(name)
-            if equals and not file:
-                raise UsageError(f"-o {item}: the file's name is missing after the = sign")
-            if file and not Path(file).parent.is_dir():
-                raise UsageError(f"-o {item}: there is no folder {Path(file).parent}")
-            wanted.append((name, Path(file) if file else None))
-        return Outputs(
-            wanted=tuple(wanted) or (("text", None),),
-            default_html=settings.html and not wanted,
-            quiet=quiet,
-        )
-
-    def write(self, results: tuple[AuditResult, ...], call: Invocation) -> bool:
-        """Write every report asked for; whether all were.
-
-        One that cannot be written has its line on standard error, and costs none of the others.
-        """
-        if not results:
-            return True
-        written = [self._write(name, file, results, call) for name, file in self.wanted]
-        if self.default_html:
-            self._write_pages(results)
-        return all(written)
-
-    def _write(
-        self, name: str, file: Path | None, results: tuple[AuditResult, ...], call: Invocation
-    ) -> bool:
-        from auditor.registry import reporter
-
-        if file is None and name == "text":
-            _print_text(results, call, quiet=self.quiet)
-        elif file is None:
-            click.echo(reporter(name).render(results))
-        else:
-            try:
-                write_whole(file, reporter(name).render(results))
-            except UsageError as error:
-                tell(error, call.verbose)
-                return False
-        return True
-
-    def _write_pages(self, results: tuple[AuditResult, ...]) -> None:
-        """The pages written without being asked for: a folder that takes none is no failure."""
-        from auditor.registry import reporter
-
-        for path, result in _default_names(results):
-            try:
-                write_whole(path, reporter("html").render((result,)))
-            except UsageError as error:
-                click.echo(f"no HTML report: {one_line(str(error))}", err=True)
-            else:
-                if not self.quiet:
-                    click.echo(f"Report: {one_line(str(path))}")
-
-
-def _default_names(results: tuple[AuditResult, ...]) -> Iterator[tuple[Path, AuditResult]]:
-    """`model.geb.html` in the current folder; the suffix stays in where two models share a stem."""
-    paths = [Path(result.model.path) for result in results]
-    stems = [path.stem for path in paths]
-    taken: set[str] = set()
-    for path, result in zip(paths, results, strict=True):
-        name = path.stem if stems.count(path.stem) == 1 else path.name
-        number = 2
-        unique = name
-        while unique in taken:
-            unique, number = f"{name}-{number}", number + 1
-        taken.add(unique)
-        yield Path(f"{unique}.geb.html"), result
-
-
-def _print_text(results: tuple[AuditResult, ...], call: Invocation, *, quiet: bool) -> None:
-    from rich.console import Console
-
-    from auditor.registry import reporter
-
-    forced = {"always": True, "never": False}.get(call.color)
-    console = Console(force_terminal=forced, no_color=True if forced is False else None)
-    # Plain standard output may be ASCII: what it lacks is escaped, not a crash.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    text = cast("ConsoleReporter", reporter("text"))
-    text.print(results, console, verbose=-1 if quiet else call.verbose)
-
-
-def tell(error: GebAuditError, verbose: int) -> None:
-    """One clear line on standard error; with -v what lies behind it."""
-    click.echo(f"geb-audit: {one_line(str(error))}", err=True)
-    if verbose and error.detail:
-        click.echo(_printable_lines(error.detail), err=True)
-    if verbose > 1:
-        click.echo(_printable_lines("".join(traceback.format_exception(error))), err=True)
-
-
-def internal(error: Exception, where: str = "") -> GebAuditError:
-    """A bug of ours as an error that a user can read, with the traceback as its detail."""
-    return GebAuditError(
-        f"{where}internal error, please report it: {type(error).__name__}: {error}",
-        detail="".join(traceback.format_exception(error)),
-    )
-
-
-def one_line(text: str) -> str:
-    """Text from anywhere as one printable line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _printable_lines(text: str) -> str:
-    """Text of several lines, none of which steers a terminal: a parser's words may be a file's."""
-    return "\n".join(map(one_line, text.split("\n")))
 
 
 def main() -> None:
@@ -519,6 +392,8 @@ def _run(verbose: int) -> int:
         click.echo("geb-audit: interrupted", err=True)
         return EXIT_INTERRUPTED
     except Exception as error:
+        if interrupted(error):
+            return EXIT_INTERRUPTED
         tell(internal(error), verbose)
         return EXIT_UNAUDITED
     return code if isinstance(code, int) else EXIT_CLEAN

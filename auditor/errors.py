@@ -8,14 +8,20 @@ if TYPE_CHECKING:
     from auditor.hazard import Hazard
 
 
+def one_line(text: str) -> str:
+    """Text from anywhere as one printable line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class GebAuditError(Exception):
     """Base of every error geb-audit raises on purpose; `str()` of it is the line a user reads.
 
-    `detail` holds what `-v` shows in addition: a parser's own message, a traceback.
+    `detail` holds what `-v` shows in addition: a parser's own message, a traceback. The message
+    is kept to one printable line, whatever names of a file are in it.
     """
 
     def __init__(self, message: str, *, detail: str = "") -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.detail = detail
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -61,6 +62,29 @@ class CallMeasurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RateTrial:
+    """The loss of one batch before each of a few steps at a rate that is not the declared one."""
+
+    rate: float
+    losses: tuple[float, ...]
+
+    @property
+    def falls(self) -> bool:
+        """Whether the loss stays at or below its start, and ends below it."""
+        return falls(self.losses)
+
+
+def falls(losses: tuple[float, ...]) -> bool:
+    """Whether a trial's losses are finite, stay at or below the first, and end below it."""
+    return (
+        len(losses) > 1
+        and all(math.isfinite(loss) for loss in losses)
+        and max(losses) <= losses[0]
+        and losses[-1] < losses[0]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProbeResult:
     """A probe of a whole model: what ran, and what it measured.
 
@@ -85,7 +109,10 @@ class ProbeResult:
     gradient_norm: global norm of all weight gradients, over batches.
     trial_losses: loss of one and the same batch, penalties included, before each of the first
         steps of the declared optimizer at its declared learning rate, on a copy of the weights;
-        it ends with the first that is not finite; empty if uncompiled.
+        it ends with the first that is not finite, and with NaN where a step leaves a weight that
+        is not finite, which an activation may hide from the loss; empty if uncompiled.
+    rate_trials: where that trial's loss rose, the same at lower rates, each a tenth of the one
+        before, until one falls.
     step_slope, step_curvature: dᵀ∇L and dᵀ∇²L d on one batch, d the declared optimizer's first
         update divided by its learning rate: a quadratic model of the loss along the step.
     first_nonfinite_forward, first_nonfinite_backward: id of the first call, in the order of
@@ -116,6 +143,7 @@ class ProbeResult:
     gsc: float | None = None
     gradient_norm: Distribution | None = None
     trial_losses: tuple[float, ...] = ()
+    rate_trials: tuple[RateTrial, ...] = ()
     step_slope: float | None = None
     step_curvature: float | None = None
     first_nonfinite_forward: str | None = None

@@ -14,8 +14,6 @@ from auditor.errors import ProbeFailed, UnsafeModel, UsageError
 from auditor.finding import Severity, Skipped
 from auditor.formats import DEFAULT_LIMITS, Limits, ModelFile, read_model
 from auditor.formats.digest import Digest
-from auditor.formats.keras_compile import LEARNING_RATES, loss_settings, optimizer_settings
-from auditor.graph.compile_settings import CompileSettings, OptimizerSettings
 from auditor.graph.forecast import forecast
 from auditor.graph.layer_graph import LayerGraph
 from auditor.judgement import Selection, judge, verdict
@@ -33,6 +31,7 @@ from auditor.probe.settings import ProbeSettings
 from auditor.registry import rules
 from auditor.result import AuditResult, ModelInfo, RefusedModel
 from auditor.rule import Facts
+from auditor.training_options import check_names, with_training_options
 
 #: Rules about code that loading runs: what `--unsafe` allows, and nothing else.
 RUNS_CODE = frozenset({"GEB901", "GEB902", "GEB907"})
@@ -267,10 +266,10 @@ def _audit(
     file: ModelFile, path: str, options: AuditOptions, prober: Prober | None, progress: Progress
 ) -> AuditResult:
     installed = rules()
-    graph = _with_training_options(file.graph, options.probe_settings)
+    graph = with_training_options(file.graph, options.probe_settings)
     probe, probe_skipped = _probe(file, path, graph, options, prober, progress)
     if probe is None and graph.format != "keras-live":
-        _check_names(options.probe_settings)
+        check_names(options.probe_settings)
     progress("judging")
     facts = Facts(
         graph=graph,
@@ -289,6 +288,7 @@ def _audit(
             writer=graph.writer,
             parameters=graph.parameters,
             trainable_parameters=graph.trainable_parameters,
+            hdf5=file.hdf5,
         ),
         verdict=verdict(
             findings,
@@ -361,37 +361,6 @@ def _no_probe(
             f"with {UPGRADE_KERAS}, or demand the probe with --probe, for a file you trust"
         )
     return ""
-
-
-def _with_training_options(graph: LayerGraph, settings: ProbeSettings) -> LayerGraph:
-    """The graph with `--loss`, `--optimizer`, `--learning-rate` in place of what it lacks."""
-    if settings.loss is None and settings.optimizer is None and settings.learning_rate is None:
-        return graph
-    saved = graph.compile or CompileSettings(origin="option")
-    optimizer, losses = saved.optimizer, saved.losses
-    if settings.optimizer is not None:
-        optimizer = optimizer_settings(settings.optimizer)
-    optimizer = optimizer or OptimizerSettings(name="adam")
-    if settings.learning_rate is not None:
-        optimizer = replace(
-            optimizer, learning_rate=settings.learning_rate, schedule=None, schedule_config={}
-        )
-    if settings.loss is not None:
-        losses = (loss_settings(settings.loss),)
-    return replace(graph, compile=replace(saved, optimizer=optimizer, losses=losses))
-
-
-def _check_names(settings: ProbeSettings) -> None:
-    """Raise `UsageError` for a loss or an optimizer that Keras has none of.
-
-    Where a model is probed or live, Keras itself looks them up, and knows a user's own ones too.
-    """
-    if settings.loss is not None and loss_settings(settings.loss).custom:
-        raise UsageError(
-            f"no Keras loss is called {settings.loss!r}; try mse or categorical_crossentropy"
-        )
-    if settings.optimizer is not None and settings.optimizer.lower() not in LEARNING_RATES:
-        raise UsageError(f"no Keras optimizer is called {settings.optimizer!r}; try adam or sgd")
 
 
 def _codes(name: str, value: Any) -> tuple[str, ...]:

@@ -34,7 +34,10 @@ class AuditFailed(GebAuditError, AssertionError):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """The audited thing. `path` is as the user gave it; `sha256` is empty for a live model."""
+    """The audited thing. `path` is as the user gave it; `sha256` is empty for a live model.
+
+    `hdf5` is the version of the HDF5 library that read it; empty where none did.
+    """
 
     path: str
     format: str
@@ -42,6 +45,7 @@ class ModelInfo:
     writer: str
     parameters: int
     trainable_parameters: int
+    hdf5: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

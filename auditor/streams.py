@@ -88,10 +88,12 @@ def _raw(stream: Any) -> Any:
 
 
 def _text(guard: Guarded, like: Any) -> io.TextIOWrapper:
+    errors = getattr(like, "errors", None) or "strict"
     return io.TextIOWrapper(
         io.BufferedWriter(guard),
         encoding=getattr(like, "encoding", None) or "utf-8",
-        errors=getattr(like, "errors", None) or "backslashreplace",
+        # It may be ASCII: what it lacks is escaped, not a crash.
+        errors="backslashreplace" if errors == "strict" else errors,
         line_buffering=guard.isatty(),
         write_through=bool(getattr(like, "write_through", False)),
     )

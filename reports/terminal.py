@@ -118,6 +118,8 @@ def _model(result: AuditResult, verbose: bool, width: int) -> Iterator[Renderabl
     yield _indented(_text(verdict.sentence), 1)
     if costs := sentence(cost_view(result.graph, model_cost(result.graph))):
         yield _indented(Text(f"{costs}.", style="dim"), 1)
+    if verbose and result.model.hdf5:
+        yield _indented(Text(f"Read with HDF5 {result.model.hdf5}.", style="dim"), 1)
     if result.probe is not None:
         yield _indented(Text(_probed(result.probe), style="dim"), 1)
     elif result.verdict.value != "unknown" and result.probe_skipped:
@@ -135,7 +137,8 @@ def _model(result: AuditResult, verbose: bool, width: int) -> Iterator[Renderabl
 def _probed(probe: ProbeResult) -> str:
     """What the model was measured on: figures of synthetic data are not those of real ones."""
     synthetic = probe.data == "synthetic"
-    data = "synthetic data" if synthetic else printable.name(probe.data)
+    data = {"synthetic": "synthetic data", "given": "the given data"}.get(probe.data)
+    data = data or printable.name(probe.data)
     drawn = "" if synthetic or probe.targets == probe.data else " with synthetic targets"
     batches = wording.plural(probe.batches, "batch", "batches")
     samples = wording.plural(probe.batch_size, "sample", "samples")

@@ -14,6 +14,8 @@ from . import printable, prose, quantity, wording
 from .prose import Span
 
 PROBE_SKIPPED = "probe skipped: "
+#: A growth a layer whose 95 % interval spans more than this factor is not told from any other.
+TELLING = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +68,9 @@ def _sentence(result: AuditResult) -> tuple[Span, ...]:
     if probe is None:
         reason = probe_reason(result) or "no probe ran"
         return prose.spans(f"No error found, but propagation was not measured: {reason}.")
-    if not _usable(probe.growth_rate):
+    if not _determined(probe):
         return prose.spans("No error found in the file or in what was measured.")
-    over = f", {quantity.factor(probe.gradient_ratio)} from the last layers to the first"
+    over = f", {quantity.factor(probe.gradient_ratio)} from the last eighth of them to the first"
     return prose.spans(
         f"No error found. The gradient changes by {quantity.factor(probe.growth_rate)} a layer "
         f"toward the input{over if _usable(probe.gradient_ratio) else ''}."
@@ -76,14 +78,16 @@ def _sentence(result: AuditResult) -> tuple[Span, ...]:
 
 
 def _propagation(verdict: Verdict, probe: ProbeResult) -> str:
-    if not _usable(probe.growth_rate):
+    if probe.growth_rate is None or not _determined(probe):
         return ""
     rate = quantity.number(probe.growth_rate)
     ends = quantity.number(probe.gradient_ratio) if _usable(probe.gradient_ratio) else ""
     if verdict is Verdict.EXPLODING:
-        end = f": at the first layers it is {ends} times what it is at the last" if ends else ""
+        if probe.growth_rate <= 1:
+            return ""
+        end = f"; the first eighth of the layers gets {ends} times that of the last" if ends else ""
         return f"The gradient grows by a factor of {rate} a layer toward the input{end}."
-    end = f": the first layers receive {ends} of what the last ones do" if ends else ""
+    end = f"; the first eighth of the layers receives {ends} of what the last does" if ends else ""
     return f"The gradient shrinks by a factor of {rate} a layer toward the input{end}."
 
 
@@ -102,16 +106,19 @@ def _measured(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
     if probe.growth_rate is not None:
         interval = probe.growth_interval
         sure = f"95 %: {quantity.interval(*interval)}, " if interval else ""
+        calls = wording.plural(probe.growth_points, "layer", "layers")
+        told = _determined(probe)
         yield Headline(
             label="Gradient growth a layer",
-            value=quantity.factor(probe.growth_rate),
-            detail=f"{sure}{wording.plural(probe.growth_points, 'call', 'calls')}",
+            value=quantity.factor(probe.growth_rate) if told else "not determined",
+            detail=f"{sure}fitted to {calls}" if told else f"{calls} do not tell",
         )
     if probe.gradient_ratio is not None:
         yield Headline(
-            label="Gradient, first ÷ last layers",
+            label="Gradient, first ÷ last eighth",
             value=quantity.factor(probe.gradient_ratio),
-            detail=f"over a depth of {wording.plural(probe.depth, 'layer', 'layers')}",
+            detail=f"medians, of {wording.plural(probe.growth_points, 'layer', 'layers')} with a "
+            "kernel; no activated head",
         )
     if probe.forward_ratio is not None:
         yield Headline(
@@ -137,11 +144,12 @@ def _measured(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
         )
     if len(probe.trial_losses) > 1:
         first, last = probe.trial_losses[0], probe.trial_losses[-1]
+        lost = "" if math.isfinite(last) else "; not finite from there on"
         yield Headline(
             label="Loss, first steps",
             value=f"{quantity.number(first)} → {quantity.number(last)}",
             detail=f"over {wording.plural(len(probe.trial_losses) - 1, 'step', 'steps')}"
-            f"{_optimizer(result)}",
+            f"{_optimizer(result)}{lost}",
         )
 
 
@@ -151,7 +159,19 @@ def _optimizer(result: AuditResult) -> str:
         return ""
     rate = optimizer.learning_rate
     at = "" if rate is None else f" at {quantity.number(rate)}"
+    if optimizer.schedule is not None:
+        at = " on its schedule"
     return f" of {wording.optimizer(printable.name(optimizer.name, 24))}{at}"
+
+
+def _determined(probe: ProbeResult) -> bool:
+    """Whether the growth a layer is told well enough to be shown."""
+    if not _usable(probe.growth_rate):
+        return False
+    if probe.growth_interval is None:
+        return True
+    low, high = probe.growth_interval
+    return low > 0 and high / low <= TELLING
 
 
 def _usable(value: float | None) -> bool:

@@ -130,6 +130,8 @@ def _model_facts(result: AuditResult, cost: ModelCost) -> Iterator[Fact]:
         label="Format", value=wording.FORMATS.get(model.format, printable.name(model.format))
     )
     yield Fact(label="Written by", value=printable.name(model.writer, 60) or "not said")
+    if model.hdf5:
+        yield Fact(label="Read with", value=f"HDF5 {printable.name(model.hdf5)}")
     trainable = model.trainable_parameters
     share = "all trainable"
     if model.parameters and trainable != model.parameters:

@@ -116,7 +116,7 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
         return
     limit = context.number("data-error-factor" if given else "error-factor")
     severe = excess >= limit
-    loudest = _loudest(graph, probe)
+    loudest = _loudest(graph, probe, excess)
     heads = [graph.by_id[call_id] for call_id, _ in graph.outputs if call_id in graph.by_id]
     where = ""
     evidence = [
@@ -142,8 +142,13 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
     )
 
 
-def _loudest(graph: LayerGraph, probe: ProbeResult) -> tuple[LayerCall, float, float | None] | None:
-    """The call that multiplies the signal most: with its output's RMS, and its input's."""
+def _loudest(
+    graph: LayerGraph, probe: ProbeResult, excess: float
+) -> tuple[LayerCall, float, float | None] | None:
+    """The call that multiplies the signal most: with its output's RMS, and its input's.
+
+    None where the growth is spread over so many that no single one is to be named.
+    """
     found: tuple[float, LayerCall, float, float | None] | None = None
     for call in graph.calls:
         seen = probe.calls.get(call.id)
@@ -156,7 +161,7 @@ def _loudest(graph: LayerGraph, probe: ProbeResult) -> tuple[LayerCall, float, f
         growth = seen.rms / entering if entering else seen.rms
         if found is None or growth > found[0]:
             found = growth, call, seen.rms, entering
-    return None if found is None or found[0] <= 1 else found[1:]
+    return None if found is None or found[0] < math.sqrt(excess) else found[1:]
 
 
 def _remedy(*, given: bool) -> str:
@@ -168,6 +173,6 @@ def _remedy(*, given: bool) -> str:
     )
     return (
         f"{scaled}Draw the weights to their activation's scale (he_normal before ReLU, an "
-        "orthogonal recurrent kernel), bound what grows without bound (exponentials, powers), or "
-        "normalize before the output."
+        "orthogonal recurrent kernel, zeros at the end of residual branches), bound what grows "
+        "without bound (exponentials, powers), or normalize before the output."
     )

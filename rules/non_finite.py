@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
-from auditor.graph import LayerCall, LayerGraph, Op
+from auditor.graph import LayerGraph, Op
 from auditor.measurement import ProbeResult
 from auditor.rule import Context, Needs, rule
 
@@ -138,7 +138,12 @@ def _backward(context: Context, probe: ProbeResult) -> Finding | None:
 def _weight_gradients(context: Context, probe: ProbeResult) -> Finding | None:
     """NaN that comes into a weight's gradient from its input, or from a sum that overflows."""
     norms = probe.gradient_norm
-    bad = _calls_with(context.graph, probe, "weight_gradient_norm")
+    lost = {
+        call_id
+        for call_id, seen in probe.calls.items()
+        if seen.weight_gradient_norm is not None and not math.isfinite(seen.weight_gradient_norm)
+    }
+    bad = [call for call in context.graph.calls if call.id in lost]
     if not bad and (norms is None or math.isfinite(norms.mean)):
         return None
     where = f"of the weights of {names(bad)}" if bad else "of the weights, all taken together,"
@@ -163,9 +168,10 @@ def _weight_gradients(context: Context, probe: ProbeResult) -> Finding | None:
 
 def _first_step(context: Context, probe: ProbeResult) -> Finding | None:
     """Weights that the optimizer itself makes NaN of."""
-    bad = _calls_with(context.graph, probe, "update_ratio")
-    if not bad:
+    lost = nan_steps(probe)
+    if not lost:
         return None
+    bad = [call for call in context.graph.calls if call.id in lost]
     settings = context.graph.compile
     optimizer = settings.optimizer if settings is not None else None
     name = optimizer.name if optimizer is not None else "the optimizer"
@@ -190,17 +196,13 @@ def _first_step(context: Context, probe: ProbeResult) -> Finding | None:
     )
 
 
-def _calls_with(graph: LayerGraph, probe: ProbeResult, measure: str) -> list[LayerCall]:
-    """Calls of which this measure was taken and is not finite."""
-    found = []
-    for call in graph.calls:
-        seen = probe.calls.get(call.id)
-        if seen is None:
-            continue
-        value = seen.update_ratio if measure == "update_ratio" else seen.weight_gradient_norm
-        if value is not None and not math.isfinite(value):
-            found.append(call)
-    return found
+def nan_steps(probe: ProbeResult) -> tuple[str, ...]:
+    """Ids of the calls whose weights the first step makes NaN of. One too long is infinite."""
+    return tuple(
+        call_id
+        for call_id, seen in probe.calls.items()
+        if seen.update_ratio is not None and math.isnan(seen.update_ratio)
+    )
 
 
 def _nothing_trains(graph: LayerGraph) -> bool:

@@ -6,7 +6,15 @@ import math
 from collections.abc import Iterator
 
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
+from auditor.graph.compile_settings import OptimizerSettings
+from auditor.measurement import ProbeResult
 from auditor.rule import Context, Needs, Option, rule
+
+from .data import non_finite_data
+from .non_finite import nan_steps
+from .step_size import learning_rate_too_low
+
+__all__ = ["learning_rate_too_high", "learning_rate_too_low", "non_finite_data", "not_compiled"]
 
 #: Learning rates above which hardly any published recipe goes, by optimizer. Rates of optimizers
 #: that normalize the step are lengths a weight moves; those of SGD depend on the loss's scale.
@@ -103,6 +111,9 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
     if not math.isfinite(first):
         yield context.skip("the loss is not finite before any step: see GEB503")
         return
+    if _gradient_lost(probe):
+        yield context.skip("the gradient or the first step is not finite: see GEB503")
+        return
     finite = all(math.isfinite(loss) for loss in probe.trial_losses)
     # A loss that starts near zero would make any rise look infinite.
     scale = max(abs(first), 0.1 * abs(probe.loss_expected or 0.0), 1e-6)
@@ -136,13 +147,26 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
     )
     count = len(probe.trial_losses) - 1
     yield context.finding(
-        f"At the declared learning rate of {rate:g} the loss {outcome} within "
+        f"At the declared learning rate{_at(optimizer)} the loss {outcome} within "
         f"{count} step{'s' if count != 1 else ''} of {optimizer.name} on one batch.",
         evidence=tuple(evidence),
         remedy="Take the learning rate the plan recommends; see its interval.",
         severity=Severity.ERROR if severe else Severity.WARNING,
         confidence=Confidence.HIGH if severe else Confidence.MEDIUM,
     )
+
+
+def _gradient_lost(probe: ProbeResult) -> bool:
+    """Whether NaN comes of the gradient or the optimizer itself, at whatever rate."""
+    measured = [probe.gradient_norm.mean] if probe.gradient_norm is not None else []
+    return not all(math.isfinite(value) for value in measured) or nan_steps(probe) != ()
+
+
+def _at(optimizer: OptimizerSettings) -> str:
+    """The rate of the trial's steps, in words: a schedule changes it from step to step."""
+    if optimizer.schedule is not None:
+        return f" (its schedule, {optimizer.schedule})"
+    return f" of {optimizer.learning_rate:g}" if optimizer.learning_rate is not None else ""
 
 
 @rule("GEB607", "not-compiled", severity=Severity.INFO, since="0.1")

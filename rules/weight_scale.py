@@ -116,7 +116,7 @@ def mis_scaled_initialization(context: Context) -> Iterator[Finding | Skipped]:
 def _verdict(context: Context, span: ScaleSpan) -> tuple[Severity, Confidence] | None:
     change, caused = _size(span.change), _caused(span)
     if span.frozen and (span.normalized or not span.untouched):
-        return None  # the scale is taken out again; or the weights were trained, and are kept as they are
+        return None  # its scale is taken out again, or it was trained and is kept as it is
     huge = caused and change >= context.number("error-factor")
     if not span.untouched:
         return (Severity.WARNING, Confidence.LOW) if huge else None

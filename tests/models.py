@@ -232,6 +232,100 @@ def logits_classifier() -> keras.Model:
     return model
 
 
+def frozen_sigmoids() -> keras.Model:
+    """Random features of a frozen stack, normalized: only what follows is trained."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((64,))]
+        + [layers.Dense(64, activation="sigmoid", trainable=False) for _ in range(10)]
+        + [layers.BatchNormalization(), layers.Dense(10, activation="softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def frozen_wide_relu() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    normal = [keras.initializers.RandomNormal(stddev=0.3, seed=index) for index in range(12)]
+    model = keras.Sequential(
+        [keras.Input((256,))]
+        + [
+            layers.Dense(256, activation="relu", kernel_initializer=law, trainable=False)
+            for law in normal
+        ]
+        + [layers.LayerNormalization(), layers.Dense(10, activation="softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def frozen_backbone() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    backbone = keras.applications.MobileNetV2(
+        weights=None, include_top=False, input_shape=(96, 96, 3), pooling="avg"
+    )
+    backbone.trainable = False
+    model = keras.Sequential(
+        [keras.Input((96, 96, 3)), backbone, layers.Dense(10, activation="softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def deep_normalized_cnn() -> keras.Model:
+    """Fifty normalized convolutions without a skip: it reaches 80 % on digits in 25 epochs."""
+    keras.utils.set_random_seed(0)
+    stack: list[keras.Layer] = [keras.Input((8, 8, 1))]
+    for _ in range(50):
+        stack += [
+            layers.Conv2D(16, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+        ]
+    model = keras.Sequential(
+        [*stack, layers.GlobalAveragePooling2D(), layers.Dense(10, activation="softmax")]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    return model
+
+
+def still_residual_mlp() -> keras.Model:
+    """Sixty residual blocks without normalization, whose branches start at nothing (Fixup)."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((64,))
+    x = layers.Dense(64)(inputs)
+    for _ in range(60):
+        y = layers.Dense(64, activation="relu", kernel_initializer="he_normal")(x)
+        y = layers.Dense(64, kernel_initializer="zeros")(y)
+        x = layers.Add()([x, y])
+    model = keras.Model(inputs, layers.Dense(10, activation="softmax")(x))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def identity_rnn() -> keras.Model:
+    """Le, Jaitly, Hinton 2015: rectified units that begin by remembering everything."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((100, 4)),
+            layers.SimpleRNN(32, activation="relu", recurrent_initializer="identity"),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("adam", "mse")
+    return model
+
+
+def long_tanh_rnn() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((100, 4)), layers.SimpleRNN(32), layers.Dense(5, activation="softmax")]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
 HEALTHY: dict[str, Callable[[], keras.Model]] = {
     **{
         name: application(name)
@@ -250,4 +344,11 @@ HEALTHY: dict[str, Callable[[], keras.Model]] = {
     "siamese": siamese,
     "multi_output": multi_output,
     "logits_classifier": logits_classifier,
+    "frozen_sigmoids": frozen_sigmoids,
+    "frozen_wide_relu": frozen_wide_relu,
+    "frozen_backbone": frozen_backbone,
+    "deep_normalized_cnn": deep_normalized_cnn,
+    "still_residual_mlp": still_residual_mlp,
+    "identity_rnn": identity_rnn,
+    "long_tanh_rnn": long_tanh_rnn,
 }

@@ -74,6 +74,11 @@ def test_reads_every_kind_of_value(tmp_path: Path) -> None:
         ("fail-on = 'fatal'", "fail-on must be one of error, warning, info, never"),
         ("select = 'GEB1'", "select must be a list of strings"),
         ("timeout = 0", "timeout must be a positive number"),
+        ("timeout = nan", "timeout must be a positive number"),
+        ("learning-rate = inf", "learning-rate must be a positive number"),
+        ("learning-rate = 1" + "0" * 400, "learning-rate must be a positive number"),
+        ("backend = 'foo'", "backend must be one of tensorflow"),
+        ("loss = ''", "loss must be a name"),
         ("rules = 3", "`rules` must hold one table a rule"),
         ("rules.GEB402.severity = 'bad'", "severity must be one of info, warning, error"),
         ("rules.GEB402.rate = [1]", "must be a single value"),
@@ -99,6 +104,12 @@ def test_settings_lines_are_valid_toml_and_say_where_from(tmp_path: Path) -> Non
     assert tomllib.loads(text)["rules"]["GEB402"]["severity"] == "info"
     assert any("seed = 7" in line and "command line" in line for line in lines)
     assert any("batches = 3" in line and "default" in line for line in lines)
+
+
+def test_settings_that_are_shown_can_be_read_again(tmp_path: Path) -> None:
+    settings = Settings(seed=7, severities={"GEB402": Severity.INFO}, learning_rate=0.5)
+    values, _ = read_config(write(tmp_path, "geb-audit.toml", "\n".join(settings.lines({}))))
+    assert Settings(**values) == settings
 
 
 def test_limits_of_the_readers(tmp_path: Path) -> None:

@@ -105,6 +105,14 @@ def finding(code: str, severity: Severity = Severity.ERROR) -> Finding:
         (("GEB101", "GEB502"), True, Verdict.BROKEN),
         (("GEB503",), True, Verdict.BROKEN),
         (("GEB101",), False, Verdict.BROKEN),
+        (("GEB507",), True, Verdict.EXPLODING),
+        (("GEB304", "GEB503"), True, Verdict.EXPLODING),
+        (("GEB304",), False, Verdict.EXPLODING),
+        (("GEB704",), True, Verdict.BROKEN),
+        # A file that is dangerous to load says nothing of how its model trains.
+        (("GEB901", "GEB906"), False, Verdict.UNKNOWN),
+        (("GEB901",), True, Verdict.STABLE),
+        (("GEB901", "GEB101"), False, Verdict.BROKEN),
     ],
 )
 def test_verdict(codes: tuple[str, ...], probed: bool, expected: Verdict) -> None:

@@ -6,7 +6,8 @@ JSON object a line, and answers each with a JSON line:
 
 - `{"open": {…}}` begins a file. Where the system can fork, a fork answers for that one file, so
   that no file meets a process that another has touched; elsewhere the process ends with the file.
-- `{"index": {…}}` gives every group and dataset: a tree of what is declared, with no values.
+- `{"index": {…}}` gives every group and dataset: a tree of what is declared, with no values; and
+  the library's version.
 - `{"values": "/path"}` gives the shape and dtype of one dataset, and after the line its raw bytes.
 - `{"close": true}` ends the file; the answer is how the fork ended.
 
@@ -90,8 +91,9 @@ class Walk:
         self._visited = 0
 
     def index(self) -> dict[str, Any]:
-        """The tree of groups and datasets below the root."""
-        return self._group(h5py.h5g.open(self._file.id, b"/"), "", frozenset())
+        """The tree of groups and datasets below the root, and the version of what reads it."""
+        root = self._group(h5py.h5g.open(self._file.id, b"/"), "", frozenset())
+        return {**root, "library": h5py.version.hdf5_version}
 
     def _group(
         self, group: h5py.h5g.GroupID, path: str, above: frozenset[tuple[int, int]]

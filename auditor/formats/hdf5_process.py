@@ -72,7 +72,10 @@ class Hdf5Process:
         self.close()
 
     def index(self, *attributes: str) -> dict[str, Any]:
-        """Every group and dataset, and of their attributes the named ones that are strings."""
+        """Every group and dataset, and of their attributes the named ones that are strings.
+
+        At the root, `library` is the library's version.
+        """
         found: dict[str, Any] = self._ask(
             {
                 "index": {

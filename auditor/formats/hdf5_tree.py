@@ -53,8 +53,9 @@ class Hdf5Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Hdf5Tree:
-    """A file's groups and datasets, and the way to the values."""
+    """A file's groups and datasets, and the way to the values; `library` is HDF5's version."""
 
+    library: str
     source: Hdf5Source
     stamp: FileStamp
     limits: Limits
@@ -111,7 +112,8 @@ def read_tree(source: Hdf5Source, stamp: FileStamp, limits: Limits, *attributes:
     """
     with Hdf5Process(source, limits) as process:
         index = process.index(*attributes)
-    return Hdf5Tree(source=source, stamp=stamp, limits=limits, root=_group(index, ""))
+    root, library = _group(index, ""), str(index["library"])
+    return Hdf5Tree(library=library, source=source, stamp=stamp, limits=limits, root=root)
 
 
 def _group(index: Mapping[str, Any], path: str) -> Hdf5Group:

@@ -65,7 +65,9 @@ def read_keras_h5(path: Path, limits: Limits) -> ModelFile:
                 notes=() if saved is not None else (f"the file holds no {WEIGHTS}",),
                 limits=limits,
             )
-        return ModelFile(path=path, sha256=digest.hex(), graph=graph, hazards=hazards)
+        return ModelFile(
+            path=path, sha256=digest.hex(), graph=graph, hazards=hazards, hdf5=tree.library
+        )
 
 
 def _saved(tree: Hdf5Tree) -> Mapping[str, tuple[StoredTensor, ...]] | None:

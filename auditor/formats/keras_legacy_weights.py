@@ -114,7 +114,7 @@ def _by_name(
         leaf = next((by_name[s] for s in reversed(segments[:-1]) if s in by_name), leaves[0])
         kind = segments[-1].split(":")[0]
         specs = weight_specs(leaf.layer) or ()
-        alike = [spec for spec in specs if spec.name == kind and fits(spec, tensor.shape)]
+        alike = [s for s in specs if kind in (s.name, s.role) and fits(s, tensor.shape)]
         weight = weight_of(alike[0], tensor) if len(alike) == 1 else _named(tensor)
         found[leaf.path] = (*found.get(leaf.path, ()), weight)
     return found

@@ -12,12 +12,11 @@ from auditor.formats.archive import Archive
 from auditor.formats.digest import Digest
 from auditor.formats.hdf5_process import Hdf5Source
 from auditor.formats.hdf5_server import warm_up
-from auditor.formats.hdf5_tree import read_tree
+from auditor.formats.hdf5_tree import Hdf5Tree, read_tree
 from auditor.formats.json_document import parse_json
 from auditor.formats.keras_config import graph_from_config, keras_writer
 from auditor.formats.keras_model import LayerConfig
 from auditor.formats.keras_variables import (
-    VariableGroup,
     assign_variables,
     read_variables,
     without_weights,
@@ -50,14 +49,20 @@ def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
             if WEIGHTS not in archive.names:
                 notes = (*notes, f"the archive holds no {WEIGHTS}: values of weights are not known")
 
+            library = ""
+
             def weights(root: LayerConfig) -> Mapping[str, tuple[Weight, ...]]:
+                nonlocal library
                 if WEIGHTS not in archive.names:
                     return {}
-                found = assign_variables(root, _variables(archive, stamp, limits, named=False))
+                tree = _tree(archive, stamp, limits, named=False)
+                library = tree.library
+                found = assign_variables(root, read_variables(tree))
                 if not any(without_weights(root, found)):
                     return found
                 # The noted names are read only where classes alone do not lead to the variables.
-                return assign_variables(root, _variables(archive, stamp, limits, named=True))
+                tree = _tree(archive, stamp, limits, named=True)
+                return assign_variables(root, read_variables(tree))
 
             with keeping(hazards):
                 graph = graph_from_config(
@@ -70,7 +75,7 @@ def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
                 )
             with keeping(hazards):
                 sha256 = digest.hex()
-        return ModelFile(path=path, sha256=sha256, graph=graph, hazards=hazards)
+        return ModelFile(path=path, sha256=sha256, graph=graph, hazards=hazards, hdf5=library)
 
 
 def _digest(archive: Archive) -> Digest:
@@ -107,12 +112,12 @@ def _expected(name: str) -> bool:
     )
 
 
-def _variables(archive: Archive, stamp: FileStamp, limits: Limits, *, named: bool) -> VariableGroup:
+def _tree(archive: Archive, stamp: FileStamp, limits: Limits, *, named: bool) -> Hdf5Tree:
     span = archive.span(WEIGHTS)
     if span is None:
         archive.check_inflated(WEIGHTS)
     source = Hdf5Source(path=stamp.path, member=WEIGHTS, span=span)
-    return read_variables(read_tree(source, stamp, limits, *(["name"] if named else [])))
+    return read_tree(source, stamp, limits, *(["name"] if named else []))
 
 
 @contextmanager

@@ -108,6 +108,8 @@ class Decoder:
             if tensor.name in tensors:
                 raise self._unreadable(f"two initializers have the name {tensor.name!r}")
             tensors[tensor.name] = tensor
+        if not all(info.name for info in (*proto.input, *proto.output)):
+            raise self._unreadable("an input or output of a graph has no name")
         types = {
             _text(info.name): _tensor_type(info) for info in (*proto.value_info, *proto.output)
         }

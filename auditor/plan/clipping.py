@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from auditor.graph.depth_kind import DepthKind, depth_kind
 from auditor.measurement import Distribution
 from auditor.plan.advice import Advice
 from auditor.plan.case import Case, is_positive, rounded
@@ -12,7 +13,14 @@ from auditor.plan.settings import Setting
 #: Keras' three ways to clip; an optimizer takes one of them.
 CLIP_MODES = ("global_clipnorm", "clipnorm", "clipvalue")
 #: Findings that clipping answers.
-ANSWERED = ("GEB501", "GEB503", "GEB506", "GEB603", "GEB407")
+ANSWERED = ("GEB304", "GEB501", "GEB503", "GEB506", "GEB507", "GEB603", "GEB407")
+#: A finding that clipping answers where a norm overflows: NaN stays NaN however it is clipped.
+OF_NUMBERS = "GEB503"
+#: Findings with which the norms measured are those of an explosion, and no measure of a spike.
+EXPLODED = ("GEB304", "GEB507")
+#: A finding that clipping does not answer where the layers are normalized: these do not mind the
+#: scale of their weights, so that a long step makes the next ones shorter by itself.
+OF_DEPTH = "GEB501"
 #: The largest norm of a few batches over their median, above which the norms are heavy-tailed.
 HEAVY_TAIL = 5.0
 #: A clip so many times below the strict end removes scale, not spikes.
@@ -39,10 +47,10 @@ def clipping(case: Case, *, redrawn: bool) -> Advice:
             notes=(
                 "clip: not needed: "
                 + (_measured(usable) if usable else "no norms were measured")
-                + "; no recurrent or attention layer, no finding of unstable gradients",
+                + "; no recurrent or attention layer, no finding of gradients that clipping mends",
             )
         )
-    if redrawn or usable is None:
+    if redrawn or usable is None or case.of(*EXPLODED):
         reason, formula = (
             why,
             "prior: a global norm of 1, as in practice (Brown 2020; Touvron 2023)",
@@ -118,6 +126,11 @@ def _why(case: Case, norms: Distribution | None, *, misused: bool) -> str:
     if misused:
         reasons.append("the declared clip lies orders of magnitude below every measured norm")
     found = sorted({finding.code for finding in case.of(*ANSWERED)})
+    if depth_kind(case.graph) is DepthKind.NORMALIZED:
+        found = [code for code in found if code != OF_DEPTH]
+    measured = case.probe.gradient_norm if case.probe else None
+    if measured is None or not math.isinf(measured.mean):
+        found = [code for code in found if code != OF_NUMBERS]
     if found:
         reasons.append(f"{', '.join(found)} found unstable gradients")
     if case.recurrent:

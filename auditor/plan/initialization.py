@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from auditor.graph.depth_kind import OpenBranch, open_branches
 from auditor.graph.initializers import TRUNCATED_VARIANCE, WeightLaw, keras_fans, weight_law
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.operators import (
@@ -23,15 +24,19 @@ from auditor.plan.case import Case, rounded
 from auditor.plan.settings import Setting
 
 #: Findings on the weights of a layer: what they name is redrawn.
-WEIGHT_CODES = ("GEB301", "GEB304", "GEB305", "GEB306", "GEB205")
+WEIGHT_CODES = ("GEB301", "GEB305", "GEB306", "GEB205")
+#: Findings on the recurrent kernel alone.
+RECURRENT_CODES = ("GEB304",)
 #: Findings that name a span of layers, some of which may be drawn rightly.
 SCALE_CODES = ("GEB302",)
 #: Findings on the model's propagation: a layer is redrawn when its law is the cause.
-EXPLODING_CODES = ("GEB501", "GEB512")
+EXPLODING_CODES = ("GEB501", "GEB507", "GEB512")
 VANISHING_CODES = ("GEB502", "GEB513")
 #: Factor between a layer's variance and the right one from which it is a cause: glorot under
 #: relu in a square layer is 2.
 CAUSE = 1.5
+#: Activations that grow faster than their input.
+UNBOUNDED = frozenset({"exponential"})
 RECTIFIERS = frozenset(
     {"relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "gelu", "silu", "mish", "hard_silu"}
 )
@@ -52,11 +57,15 @@ ARGUMENTS = {
 
 @dataclass(frozen=True)
 class Law:
-    """An initializer by its snake_case Keras name, its arguments, and whence its variance."""
+    """An initializer by its snake_case Keras name, its arguments, and whence its variance.
+
+    `branch` says that it is for the last kernel of a residual branch.
+    """
 
     name: str
     source: str
     config: tuple[tuple[str, float], ...] = ()
+    branch: bool = False
 
     def values(self, shape: tuple[int, ...]) -> WeightLaw | None:
         """The law of the values it draws for a weight of this shape."""
@@ -66,6 +75,7 @@ class Law:
 ZEROS = Law("zeros", "biases start at zero (Glorot & Bengio 2010)")
 ORTHOGONAL = Law("orthogonal", "orthogonal: norms are kept over time (Saxe 2014)")
 EMBEDDINGS = Law("random_uniform", "uniform ±0.05, Keras' own law for embeddings")
+STILL = Law("zeros", "branches that start at nothing (Zhang 2019, Fixup)", branch=True)
 LECUN = Law("lecun_normal", "Var w = 1/fan_in (Klambauer 2017)")
 HE = Law("he_normal", "Var w = 2/fan_in (He 2015, eq. 10)")
 GLOROT = Law("glorot_uniform", "Var w = 2/(fan_in + fan_out) (Glorot & Bengio 2010)")
@@ -95,12 +105,14 @@ def initialization(case: Case) -> Advice:
     Layers that findings on weights name are redrawn in any case; of a mis-scaled span, those
     whose values the right law does not explain. A finding on propagation redraws every layer whose
     law is off the right one in the direction found. Redrawing from the same law changes nothing.
+    Where the sums of residual branches explode, it is the branches that are scaled.
     """
+    branches = {branch.last.layer: branch for branch in open_branches(case.graph)}
     groups: dict[tuple[str, Law, str | None], _Group] = {}
     for call in case.graph.layers():
         if not call.trainable:
             continue
-        for drawn in _laws(case, call):
+        for drawn in _laws(case, call, branches):
             accusers = _accusers(case, call, drawn)
             if accusers:
                 initializer = drawn.weight.initializer
@@ -119,13 +131,21 @@ def initialization(case: Case) -> Advice:
 def _setting(argument: str, law: Law, current: str | None, group: _Group) -> Setting:
     codes = ", ".join(sorted(set(group.because.values())))
     count = f"{len(group.layers)} layer" + ("s" if len(group.layers) > 1 else "")
+    reason = (
+        f"{codes}: the weights of {count} are off the scale their activation asks for"
+        if current != law.name
+        else f"{codes}: the weights of {count} are bad, whatever law drew them"
+    )
+    if law.branch:
+        reason = (
+            f"{codes}: {count} end residual branches, and the sums grow block by block; with "
+            "branches this small they stay at the scale of what they began with"
+        )
     return Setting(
         name=argument,
         value=law.name,
         because=tuple(group.because),
-        reason=f"{codes}: the weights of {count} are off the scale their activation asks for"
-        if current != law.name
-        else f"{codes}: the weights of {count} are bad, whatever law drew them",
+        reason=reason,
         formula=law.source,
         current=current,
         layers=tuple(group.layers),
@@ -137,11 +157,13 @@ def _accusers(case: Case, call: LayerCall, drawn: _Drawn) -> Mapping[str, str]:
     """Fingerprint to code of the findings that a new draw of this weight answers."""
     named = [
         finding
-        for finding in case.of(*WEIGHT_CODES, *SCALE_CODES)
+        for finding in case.of(*WEIGHT_CODES, *RECURRENT_CODES, *SCALE_CODES)
         if call.layer
         in {case.graph.by_id[id_].layer for id_ in finding.layers if id_ in case.graph.by_id}
     ]
     codes: tuple[str, ...] = WEIGHT_CODES
+    if drawn.weight.role == "recurrent_kernel":
+        codes += RECURRENT_CODES
     seen = case.graph.weight_statistics.get((call.layer, drawn.index))
     target = drawn.law.values(drawn.weight.shape)
     if drawn.weight.role != "bias" and target is not None:
@@ -169,6 +191,8 @@ def _effects(weight: Weight, seen: WeightStatistics | None, target: WeightLaw) -
     present = _present(weight)
     if present is None or (seen is not None and not present.explains(seen)):
         return ()
+    if target.variance == 0:
+        return EXPLODING_CODES if present.variance > 0 else ()
     if present.variance > CAUSE * target.variance:
         return EXPLODING_CODES
     return VANISHING_CODES if present.variance * CAUSE < target.variance else ()
@@ -178,7 +202,7 @@ def _present(weight: Weight) -> WeightLaw | None:
     return weight_law(weight.initializer, weight.shape) if weight.initializer else None
 
 
-def _laws(case: Case, call: LayerCall) -> Iterator[_Drawn]:
+def _laws(case: Case, call: LayerCall, branches: Mapping[str, OpenBranch]) -> Iterator[_Drawn]:
     """The right law for each weight of a layer that a plan may redraw."""
     bad_bias = any(call.id in finding.layers for finding in case.of("GEB305", "GEB205"))
     activation = activation_after(case.graph, call)
@@ -191,6 +215,9 @@ def _laws(case: Case, call: LayerCall) -> Iterator[_Drawn]:
             continue
         arguments.add(argument)  # an attention layer draws all its projections by one argument
         law = _law(call, weight, activation)
+        branch = branches.get(call.layer)
+        if branch is not None and weight.role == "kernel" and case.of(*EXPLODING_CODES):
+            law = _branch_law(branch, weight, len(branches))
         yield _Drawn(argument=argument, index=index, weight=weight, law=law)
 
 
@@ -208,6 +235,19 @@ def _law(call: LayerCall, weight: Weight, activation: str | None) -> Law:
     if activation in RECTIFIERS:
         return _fitted(HE, call, weight, 2.0, weight.fan_in)
     return _fitted(GLOROT, call, weight, 2.0, (weight.fan_in or 0) + (weight.fan_out or 0))
+
+
+def _branch_law(branch: OpenBranch, weight: Weight, count: int) -> Law:
+    """Zeros; where an activation follows that is flat there, σ² = 2/fan-in a share of the sums."""
+    if not branch.activated or not weight.fan_in:
+        return STILL
+    deviation = rounded(math.sqrt(2 / weight.fan_in / count / TRUNCATED_VARIANCE), 4)
+    return Law(
+        "truncated_normal",
+        f"Var w = 2/fan_in, over {count} branches (Hanin & Rolnick 2018: 1/√L each)",
+        (("mean", 0.0), ("stddev", deviation)),
+        branch=True,
+    )
 
 
 def _fitted(law: Law, call: LayerCall, weight: Weight, scale: float, fan: int | None) -> Law:
@@ -240,6 +280,12 @@ def activation_after(graph: LayerGraph, call: LayerCall) -> str | None:
 
 
 def _notes(case: Case) -> Iterator[str]:
+    unbounded = sorted({str(c.activation) for c in case.graph.calls if c.activation in UNBOUNDED})
+    if case.of("GEB507", "GEB501") and unbounded:
+        yield (
+            f"initialization: none bounds what {', '.join(unbounded)} makes of a signal: replace "
+            "it by relu or gelu with he_normal in the hidden layers"
+        )
     if not case.of(*VANISHING_CODES):
         return
     saturating = sorted(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from auditor.finding import Finding
 from auditor.graph.forecast import Forecast
 from auditor.graph.layer_graph import LayerGraph
+from auditor.graph.unbuilt import unbuilt
 from auditor.measurement import ProbeResult
 from auditor.plan.case import Case
 from auditor.plan.clipping import clipping
@@ -14,8 +15,9 @@ from auditor.plan.emit import as_python
 from auditor.plan.initialization import initialization
 from auditor.plan.learning_rate import learning_rate
 from auditor.plan.loss import loss_by_head
+from auditor.plan.lost_steps import lost_steps, with_default_optimizer
 from auditor.plan.numerics import accumulation, precision
-from auditor.plan.optimizer import optimizer
+from auditor.plan.optimizer import optimizer, replaced_optimizer
 from auditor.plan.regularization import regularization
 from auditor.plan.schedule import schedule
 from auditor.plan.settings import Plan
@@ -37,10 +39,14 @@ def make_plan(
         dropouts = regularization(case, trainable=False, redrawn=False)
         plan = Plan(regularization=dropouts.settings, notes=(broken, *dropouts.notes))
         return replace(plan, snippet=as_python(plan, graph))
+    declared = case.declared
+    lost = lost_steps(case)
+    if lost:
+        case = with_default_optimizer(case)
     weights = initialization(case)
     redrawn = any(setting.name != "bias_initializer" for setting in weights.settings)
     rate = learning_rate(case, redrawn=redrawn)
-    method = optimizer(case)
+    method = optimizer(case) if not lost else replaced_optimizer(declared, lost)
     clip = clipping(case, redrawn=redrawn)
     penalties = regularization(case, trainable=True, redrawn=redrawn)
     adjustment = schedule(case, rate.setting, redrawn=redrawn)
@@ -80,7 +86,8 @@ def _broken(case: Case) -> str:
             f"no learning rate, optimizer or clip is recommended: {finding.code} {finding.name}: "
             "no setting trains this model before its structure is mended"
         )
-    if case.graph.trainable_parameters == 0 and case.graph.format != "onnx":
+    unknown = case.graph.format == "onnx" or unbuilt(case.graph)
+    if case.graph.trainable_parameters == 0 and not unknown:
         return (
             "no learning rate, optimizer or clip is recommended: the model has no trainable "
             "parameters"

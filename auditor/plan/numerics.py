@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from auditor.plan.advice import Advice
 from auditor.plan.case import Case, is_positive
 from auditor.plan.settings import Setting
@@ -28,7 +30,9 @@ def accumulation(case: Case) -> Advice:
 def precision(case: Case) -> Advice:
     """bfloat16 in place of float16 that no loss scaling protects."""
     halves = [call for call in case.graph.layers() if call.dtype == "float16" and call.parameters]
-    scaled = case.optimizer_name == "lossscaleoptimizer" or (
+    raw = case.graph.compile.raw.get("optimizer") if case.graph.compile else None
+    wrapped = isinstance(raw, Mapping) and raw.get("class_name") == "LossScaleOptimizer"
+    scaled = wrapped or (
         case.declared is not None and is_positive(case.declared.number("loss_scale_factor"))
     )
     mixed = any("mixed_float16" in str(call.config.get("dtype")) for call in case.graph.calls)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from auditor.graph.compile_settings import OptimizerSettings
 from auditor.plan.advice import Advice
 from auditor.plan.case import DEFAULT_OPTIMIZER, Case
 from auditor.plan.settings import Setting
@@ -121,6 +122,22 @@ def optimizer(case: Case) -> Advice:
                 reason="the declared optimizer is kept: nothing measured speaks against it",
                 formula="as declared",
                 config=kept,
+            ),
+        )
+    )
+
+
+def replaced_optimizer(declared: OptimizerSettings | None, why: str) -> Advice:
+    """Adam in place of a declared optimizer that cannot train the model."""
+    known = KERAS_OPTIMIZERS.get(declared.name) if declared is not None else None
+    return Advice(
+        settings=(
+            Setting(
+                name="optimizer",
+                value=KERAS_OPTIMIZERS[DEFAULT_OPTIMIZER].class_name,
+                current=known.class_name if known is not None else None,
+                reason=why,
+                formula="prior: an adaptive method forgives scale (Kingma & Ba 2015)",
             ),
         )
     )

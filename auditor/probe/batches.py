@@ -149,8 +149,10 @@ def data_batches(
 
     Raises `UsageError` for targets that a loss cannot take.
     """
-    targets = data.targets([head.output.name for head in losses.heads])
+    names = [head.output.name for head in losses.heads]
+    targets = data.targets(names)
     if targets is None:
+        data.check_none(names)
         return None
     for head, (name, array) in zip(losses.heads, targets.items(), strict=True):
         check_targets(head, data.name, name, array)

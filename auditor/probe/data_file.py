@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ Array = np.ndarray[Any, Any]
 
 #: Arrays that a message names.
 LISTED = 8
+TARGET = re.compile(r"y(_[0-9]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +45,29 @@ class DataFile:
         """
         found = self._find("x", names)
         if found is None:
-            wanted = "x" if len(names) == 1 else f"x_0 … x_{len(names) - 1}"
-            raise UsageError(
-                f"{self.name}: has no array for the model's input; wanted {wanted} "
-                f"or {', '.join(names)}, found {_listed(tuple(self.arrays))}"
-            )
+            raise self._missing("x", "the model's input", names)
         return found
 
     def targets(self, names: Sequence[str]) -> Mapping[str, Array] | None:
         """Targets by array name, in the order of `names`; None where the file has none."""
         return self._find("y", names)
 
+    def check_none(self, names: Sequence[str]) -> None:
+        """Raise `UsageError` where there are targets, and others than those of `names`."""
+        if any(TARGET.fullmatch(name) for name in self.arrays):
+            raise self._missing("y", "every loss", names)
+
+    def _missing(self, letter: str, what: str, names: Sequence[str]) -> UsageError:
+        wanted = letter if len(names) == 1 else f"{letter}_0 … {letter}_{len(names) - 1}"
+        return UsageError(
+            f"{self.name}: has no array for {what}; wanted {wanted} "
+            f"or {', '.join(names)}, found {_listed(tuple(self.arrays))}"
+        )
+
     def _find(self, letter: str, names: Sequence[str]) -> Mapping[str, Array] | None:
         numbered = [f"{letter}_{index}" for index in range(len(names))]
+        if f"{letter}_{len(names)}" in self.arrays:
+            numbered = []  # more than are wanted: samples, perhaps, each in an array of its own
         for wanted in ([letter], numbered, list(names)):
             if len(wanted) == len(names) and all(name in self.arrays for name in wanted):
                 return {name: self.arrays[name] for name in wanted}

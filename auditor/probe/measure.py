@@ -14,10 +14,15 @@ import numpy as np
 from auditor.errors import GebAuditError, ProbeFailed
 from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import Op
-from auditor.measurement import CallMeasurement, ProbeResult
+from auditor.measurement import CallMeasurement, ProbeResult, RateTrial, falls
 from auditor.probe.backends import Backend, CompiledPass, PassResult
 from auditor.probe.batches import Batch
-from auditor.probe.optimizers import HALF_PRECISION_SCALES, declared_optimizer, loss_scale
+from auditor.probe.optimizers import (
+    HALF_PRECISION_SCALES,
+    declared_optimizer,
+    first_learning_rate,
+    loss_scale,
+)
 from auditor.probe.prepare import Prepared, prepare
 from auditor.probe.propagation import propagation
 from auditor.probe.settings import ProbeSettings
@@ -25,7 +30,7 @@ from auditor.probe.state import ModelState, copied, preserved
 from auditor.probe.statistics import CallSlots
 from auditor.probe.tally import LayerWeights, Tally, distribution
 from auditor.probe.training_pass import TrainingPass, first_line
-from auditor.probe.trial import Gradients, Trial, run_trial
+from auditor.probe.trial import Gradients, Trial, lower_rates, run_trial
 
 Progress = Callable[[str], None]
 Array = np.ndarray[Any, Any]
@@ -117,7 +122,8 @@ class _Probe:
             passes.append(self._pass(run, batch, index, scale))
             tally.add(passes[-1].values, scale)
         trial = self._trial(run, program.variables, scale, first)
-        return self._result(backend, program, tally, passes, scale, trial)
+        lower = self._lower_rates(run, program.variables, scale, first, trial)
+        return self._result(backend, program, tally, passes, scale, trial, lower)
 
     def _pass(self, run: CompiledPass, batch: Batch, index: int, scale: float) -> PassResult:
         self.state.begin_pass(self.settings.seed + index)
@@ -148,13 +154,44 @@ class _Probe:
         if optimizer is None or all(gradient is None for gradient in first.gradients):
             return None
         self.progress("trial steps")
+        return self._trial_of(optimizer, run, variables, scale, first)
 
+    def _trial_of(
+        self,
+        optimizer: Any,
+        run: CompiledPass,
+        variables: Sequence[Any],
+        scale: float,
+        first: PassResult,
+    ) -> Trial:
         def gradients_at() -> Gradients:
             asked = loss_scale(optimizer)
             return _gradients(self._pass(run, self.prepared.batches[0], 0, asked), asked)
 
         start = _gradients(first, scale) if scale == loss_scale(optimizer) else gradients_at()
         return run_trial(optimizer, variables, start, gradients_at)
+
+    def _lower_rates(
+        self,
+        run: CompiledPass,
+        variables: Sequence[Any],
+        scale: float,
+        first: PassResult,
+        trial: Trial | None,
+    ) -> tuple[RateTrial, ...]:
+        """Where the declared rate makes the loss rise: the same steps at lower rates."""
+        # A first step of NaN is the gradient's doing or the optimizer's, at whatever rate.
+        if trial is None or len(trial.losses) < 2 or falls(trial.losses) or trial.slope is None:
+            return ()
+        declared = first_learning_rate(declared_optimizer(self.model, self.graph, self.settings))
+
+        def run_at(rate: float) -> tuple[float, ...]:
+            self.progress(f"trial steps at {rate:.2g}")
+            lower = replace(self.settings, learning_rate=rate)
+            optimizer = declared_optimizer(self.model, self.graph, lower)
+            return self._trial_of(optimizer, run, variables, scale, first).losses
+
+        return lower_rates(declared, run_at)
 
     def _result(
         self,
@@ -164,6 +201,7 @@ class _Probe:
         passes: Sequence[PassResult],
         scale: float,
         trial: Trial | None,
+        lower: tuple[RateTrial, ...],
     ) -> ProbeResult:
         weights = _LayerWeightsOf(program.variables, passes, scale, trial)
         calls = {
@@ -201,6 +239,7 @@ class _Probe:
             gsc=found.gsc,
             gradient_norm=distribution(global_norms),
             trial_losses=() if trial is None else trial.losses,
+            rate_trials=lower,
             step_slope=None if trial is None else trial.slope,
             step_curvature=None if trial is None else trial.curvature,
             first_nonfinite_forward=_first(calls, lambda call: not call.finite_forward),

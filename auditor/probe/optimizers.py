@@ -46,7 +46,7 @@ def first_learning_rate(optimizer: Any) -> float:
 def _asked(name: str) -> Any:
     try:
         return keras.optimizers.get(name)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):  # KeyError: one that wraps another
         raise UsageError(f"no Keras optimizer is called {name!r}; try adam or sgd") from None
 
 

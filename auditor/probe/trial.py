@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from auditor.measurement import RateTrial
 from auditor.probe.optimizers import first_learning_rate
 from auditor.probe.state import copied
 
@@ -17,6 +18,8 @@ Array = np.ndarray[Any, Any]
 
 #: How many losses a trial takes, the one at the start included.
 TRIAL_LOSSES = 5
+#: How many lower rates are tried at most, each a tenth of the one before.
+LOWER_RATES = 6
 #: Size of the finite difference along the step, against the norm of the weights. A rounding
 #: error of 1e-6 in the gradient stays a thousandth of the change over it, while the gradient of
 #: a deep net is still close to linear.
@@ -56,7 +59,7 @@ def run_trial(
     `first` are the gradients where the variables stand; `gradients_at` gives those at their
     current values, always of the same batch and with the same dropout masks. `optimizer` must be
     fresh. The curvature dᵀ∇²L d is a central difference of dᵀ∇L along d, d the first update over
-    its learning rate.
+    its learning rate. The losses end with NaN where a step leaves a weight that is not finite.
     """
     start = [copied(variable) for variable in variables]
     try:
@@ -70,6 +73,10 @@ def run_trial(
             _apply(optimizer, current.gradients, variables)
             if not steps:
                 steps = tuple(_differences(variables, start))
+            if not _finite_weights(variables):
+                # relu(NaN) is 0 on some devices: the loss would look as if nothing were amiss.
+                losses.append(math.nan)
+                break
             current = gradients_at()
             losses.append(current.loss)
             if not math.isfinite(current.loss):
@@ -79,6 +86,17 @@ def run_trial(
         for variable, value in zip(variables, start, strict=True):
             variable.assign(value)
     return Trial(losses=tuple(losses), steps=steps, slope=slope, curvature=curvature)
+
+
+def lower_rates(rate: float, run_at: Callable[[float], tuple[float, ...]]) -> tuple[RateTrial, ...]:
+    """Trials at a tenth of the rate, a hundredth, …, until the loss falls; `run_at` runs one."""
+    trials: list[RateTrial] = []
+    for exponent in range(1, LOWER_RATES + 1):
+        lower = rate / 10.0**exponent
+        trials.append(RateTrial(rate=lower, losses=run_at(lower)))
+        if trials[-1].falls:
+            break
+    return tuple(trials)
 
 
 def _along(
@@ -110,6 +128,10 @@ def _apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -
     """One step. What the loss does not depend on stays out of it, as in Keras' own training."""
     pairs = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
     optimizer.apply([gradient for gradient, _ in pairs], [variable for _, variable in pairs])
+
+
+def _finite_weights(variables: Sequence[Any]) -> bool:
+    return all(bool(np.isfinite(copied(variable)).all()) for variable in variables)
 
 
 def _differences(variables: Sequence[Any], start: Sequence[Array]) -> list[Array]:

@@ -163,6 +163,7 @@ def test_one_file_is_looked_at_once(tmp_path: Path) -> None:
     assert [name for name in opened if name.endswith("w.bin")] == ["w.bin"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is not told here")
 def test_four_gigabytes_in_little_memory(tmp_path: Path) -> None:
     """4 GiB of external data (a file with holes), statistics taken, within 500 MiB."""
     dims = {"big": [4096, 131072], "half": [131072, 4096], "last": [4096, 65536]}
@@ -191,15 +192,17 @@ def test_four_gigabytes_in_little_memory(tmp_path: Path) -> None:
     assert peak < 500
 
 
-#: Prints how many weights had statistics, and the peak of memory in MiB.
+#: Prints how many weights had statistics, and the peak of memory in MiB. Not by getrusage, whose
+#: figure begins with what the parent had when it forked.
 PEAK = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from auditor.formats.limits import Limits
 from auditor.formats.onnx_file import read_onnx
 graph = read_onnx(Path(sys.argv[1]), Limits()).graph
 zeros = [seen.zero for seen in graph.weight_statistics.values()]
-print(sum(zeros), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+peak = re.search("VmHWM:\\\\s*([0-9]+)", Path("/proc/self/status").read_text()).group(1)
+print(sum(zeros), int(peak) // 1024)
 """
 
 

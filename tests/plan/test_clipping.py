@@ -74,3 +74,31 @@ def test_non_finite_norms_do_not_reach_the_setting() -> None:
 def test_adams_invariance_is_told() -> None:
     case = Case(graph=compiled(mlp(), "adam", 1e-3), findings=(finding("GEB501"),), probe=probe())
     assert any("adam divides" in note for note in clipping(case, redrawn=False).notes)
+
+
+def test_exploded_norms_are_no_measure_of_a_spike() -> None:
+    wild = probe(gradient_norm=norms(2e6, 3e6, 2.6e12))
+    case = Case(graph=mlp(), findings=(finding("GEB507"),), probe=wild)
+    setting = clipping(case, redrawn=False).setting
+    assert setting is not None
+    assert setting.value == 1.0
+
+
+def test_depth_of_normalized_layers_asks_for_no_clip() -> None:
+    build = GraphBuilder()
+    call = build.input((16,))
+    for _ in range(10):
+        call = build.activation(build.batch_norm(build.dense(call, 16)), "relu")
+    graph = build.graph(build.dense(call, 3, "softmax"), loss="mse")
+    accused = (finding("GEB501"),)
+    assert (
+        clipping(Case(graph=graph, findings=accused, probe=probe()), redrawn=False).setting is None
+    )
+    plain = clipping(Case(graph=mlp(), findings=accused, probe=probe()), redrawn=False)
+    assert plain.setting is not None
+
+
+def test_nan_is_not_clipped() -> None:
+    lost = probe(gradient_norm=norms(math.nan, math.nan, math.nan))
+    case = Case(graph=mlp(), findings=(finding("GEB503"),), probe=lost)
+    assert clipping(case, redrawn=False).setting is None

@@ -5,7 +5,8 @@ import pytest
 from builders import GraphBuilder, Stored, constant, normal
 from plan.plan_samples import finding, mlp
 
-from auditor.graph import LayerGraph
+from auditor.graph import Initializer, LayerGraph, Op
+from auditor.graph.initializers import weight_law
 from auditor.plan.case import Case
 from auditor.plan.initialization import initialization
 
@@ -121,3 +122,35 @@ def test_trained_weights_are_not_redrawn_for_a_finding_on_propagation() -> None:
     after = replace(graph, calls=tuple(moved if c.id == "dense" else c for c in graph.calls))
     assert laws(graph, finding("GEB501", "dense")) != {}
     assert laws(after, finding("GEB501", "dense")) == {}
+
+
+def residual(*, activated: bool = False):
+    build = GraphBuilder()
+    call = build.dense(build.input((16,)), 16)
+    for _ in range(9):
+        branch = build.dense(call, 16, "relu", kernel="he_normal")
+        branch = build.dense(branch, 16, "relu" if activated else None, kernel="he_normal")
+        call = build.add(Op.ADD, call, branch)
+    return build.graph(build.dense(call, 10, "softmax"), loss="mse")
+
+
+def test_exploding_sums_start_their_branches_at_nothing() -> None:
+    accused = (finding("GEB501", "dense_1"),)
+    (setting,) = initialization(Case(graph=residual(), findings=accused)).settings
+    assert (setting.value, setting.current) == ("zeros", "he_normal")
+    # The last kernel of each branch, and no other.
+    assert setting.layers == tuple(f"dense_{index}" for index in range(2, 19, 2))
+    assert setting.because == (accused[0].fingerprint,)
+
+
+def test_branches_that_end_in_an_activation_are_scaled_by_their_number() -> None:
+    accused = (finding("GEB501", "dense_1"),)
+    (setting,) = initialization(Case(graph=residual(activated=True), findings=accused)).settings
+    assert setting.value == "truncated_normal"
+    law = weight_law(Initializer(name="truncated_normal", config=setting.config), (16, 16))
+    assert law is not None
+    assert law.variance == pytest.approx(2 / 16 / 9, rel=1e-3)
+
+
+def test_healthy_sums_are_left_alone() -> None:
+    assert initialization(Case(graph=residual())).settings == ()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from plan.plan_samples import compiled, finding, mlp, probe
 
 from auditor.graph import LossSettings
+from auditor.measurement import RateTrial
 from auditor.plan.case import Case
 from auditor.plan.learning_rate import learning_rate
 from auditor.plan.settings import Setting
@@ -155,8 +156,76 @@ def test_trained_weights_may_be_tuned_at_lower_rates() -> None:
         )
         for call in graph.calls
     )
-    fresh = recommended(Case(graph=graph, probe=probe()))
-    tuned = recommended(Case(graph=replace(graph, calls=trained), probe=probe()))
+    measured = probe(data="data.npz")
+    fresh = recommended(Case(graph=graph, probe=measured))
+    tuned = recommended(Case(graph=replace(graph, calls=trained), probe=measured))
     assert fresh.low == pytest.approx(10 * (tuned.low or 0))
     assert fresh.value != 2e-4
     assert tuned.value == 2e-4
+
+
+def tried(*losses: float, rate: float = 1e-4) -> RateTrial:
+    return RateTrial(rate=rate, losses=losses)
+
+
+def test_rate_too_high_gives_way_to_one_that_was_tried() -> None:
+    """Linear regression on raw pixels: 0.01 diverges, and so does a tenth of it."""
+    measured = probe(
+        data="digits.npz",
+        loss_at_start=107.0,
+        step_slope=-3.7e5,
+        step_curvature=1.95e9,
+        trial_losses=(77.0, 9.4e4, 2.8e8),
+        rate_trials=(tried(77.0, 400.0, 6e3, rate=1e-3), tried(77.0, 60.0, 48.0)),
+    )
+    setting = recommended(
+        Case(graph=compiled(mlp(), "sgd", 0.01), findings=(finding("GEB601"),), probe=measured)
+    )
+    assert setting.value == 1e-4
+    assert "at 0.0001 it was tried, and the loss fell from 77 to 48" in setting.reason
+    assert setting.high is not None
+    # Twice slope over curvature is where the loss turns up.
+    assert setting.high == pytest.approx(2 * 3.7e5 / 1.95e9, rel=0.05)
+
+
+def test_curvature_along_the_step_holds_the_estimate() -> None:
+    steep = probe(data="own.npz", loss_at_start=100.0, step_slope=-1e4, step_curvature=1e7)
+    setting = recommended(Case(graph=compiled(mlp(), "sgd", 50.0), probe=steep))
+    assert setting.value == pytest.approx(1e-3)
+    assert setting.high == pytest.approx(2e-3)
+    assert "lowest point along the first step" in setting.formula
+
+
+def test_rate_that_works_is_not_lowered() -> None:
+    """Normalized layers have steep gradients and do not mind them."""
+    measured = probe(step_slope=-4e6, step_curvature=-3e9)
+    graph = compiled(mlp(), "sgd", 0.1)
+    setting = recommended(Case(graph=graph, probe=measured))
+    assert setting.value == 0.1
+    assert setting.high == 0.1
+    assert "in every trial step" in setting.reason
+    rising = replace(measured, trial_losses=(2.5, 2.7, 2.4, 2.3))
+    assert recommended(Case(graph=graph, probe=rising)).value != 0.1
+
+
+def test_rate_that_works_on_synthetic_batches_is_not_raised() -> None:
+    graph = compiled(mlp(), "sgd", 1e-2)
+    synthetic = probe(step_slope=-4.0, step_curvature=None)
+    assert recommended(Case(graph=graph, probe=synthetic)).value == 1e-2
+    real = replace(synthetic, data="digits.npz")
+    assert recommended(Case(graph=graph, probe=real)).value == pytest.approx(0.16)
+    standing = replace(synthetic, trial_losses=(2.5, 2.499, 2.498, 2.497, 2.496))
+    assert recommended(Case(graph=graph, probe=standing)).value == pytest.approx(0.16)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "value"), [("adadelta", 1.0), ("adagrad", 0.1), ("muon", 1e-2), ("lamb", 5e-3)]
+)
+def test_default_rate_of_keras_does_not_suit_every_optimizer(optimizer, value) -> None:
+    standing = probe(trial_losses=(2.5, 2.4999, 2.4998), step_curvature=None)
+    assert recommended(Case(graph=compiled(mlp(), optimizer, 1e-3), probe=standing)).value == value
+
+
+def test_gradient_that_is_not_finite_is_not_the_rates_doing() -> None:
+    lost = probe(trial_losses=(2.5, math.nan), step_slope=None, step_curvature=None)
+    assert recommended(Case(graph=compiled(mlp(), "adam", 1e-3), probe=lost)).value == 1e-3

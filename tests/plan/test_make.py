@@ -1,9 +1,11 @@
+import math
 from dataclasses import replace
 
 import pytest
 from builders import GraphBuilder, normal
-from plan.plan_samples import compiled, finding, mlp, probe
+from plan.plan_samples import compiled, finding, mlp, norms, probe
 
+from auditor.measurement import CallMeasurement
 from auditor.plan.make import make_plan
 
 
@@ -97,3 +99,44 @@ def test_plan_is_pure() -> None:
     assert make_plan(graph, accusation, None, probe()) == make_plan(
         graph, accusation, None, probe()
     )
+
+
+def test_optimizer_whose_step_is_nan_is_replaced() -> None:
+    lost = probe(calls={"dense": CallMeasurement(update_ratio=math.nan)})
+    plan = make_plan(compiled(mlp(), "adafactor", 1e-3), (), None, lost)
+    assert plan.optimizer is not None
+    assert (plan.optimizer.value, plan.optimizer.current) == ("Adam", "Adafactor")
+    assert "NaN" in plan.optimizer.reason
+    assert plan.learning_rate is not None
+    assert plan.learning_rate.value == 1e-3
+    assert plan.learning_rate.current is None
+    assert "keras.optimizers.Adam(" in plan.snippet
+
+
+def test_gradient_of_nan_is_not_the_optimizers_doing() -> None:
+    lost = probe(
+        calls={"dense": CallMeasurement(update_ratio=math.nan)}, gradient_norm=norms(math.nan)
+    )
+    plan = make_plan(compiled(mlp(), "adafactor", 1e-3), (), None, lost)
+    assert plan.optimizer is not None
+    assert plan.optimizer.value == "Adafactor"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "ratio", "expected"),
+    [("ftrl", 0.99, "Adam"), ("ftrl", 0.01, "Ftrl"), ("sgd", 0.99, "SGD")],
+)
+def test_optimizer_that_forgets_the_weights_is_replaced(optimizer, ratio, expected) -> None:
+    calls = {name: CallMeasurement(update_ratio=ratio) for name in ("dense", "dense_1", "dense_2")}
+    plan = make_plan(compiled(mlp(), optimizer, 1e-2), (), None, probe(calls=calls))
+    assert plan.optimizer is not None
+    assert plan.optimizer.value == expected
+
+
+def test_scaled_loss_needs_no_other_precision() -> None:
+    graph = compiled(mlp(), "adam", 1e-3)
+    half = replace(graph, calls=tuple(replace(call, dtype="float16") for call in graph.calls))
+    assert make_plan(half, (), None, None).precision is not None
+    raw = {"optimizer": {"class_name": "LossScaleOptimizer", "config": {}}}
+    wrapped = replace(half, compile=replace(half.compile, raw=raw))
+    assert make_plan(wrapped, (), None, None).precision is None

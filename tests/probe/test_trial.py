@@ -82,3 +82,33 @@ def _gradient(w, path):
     with np.load(path) as stored:
         x, y = stored["x"].astype(float), stored["y"].astype(float)
     return 2 / len(x) * x.T @ (x @ w - y)
+
+
+def test_rate_that_diverges_is_followed_by_lower_ones_until_one_falls(probe, quadratic):
+    model, path, _, _, hessian, _ = quadratic(keras.optimizers.SGD(100.0))
+    result = probe(model, data=path, batches=1, batch_size=16)
+    assert result.trial_losses[-1] > result.trial_losses[0]
+    rates = [trial.rate for trial in result.rate_trials]
+    assert rates == pytest.approx([10.0 / 10**step for step in range(len(rates))])
+    assert [trial.falls for trial in result.rate_trials] == [False] * (len(rates) - 1) + [True]
+    # Gradient descent on a quadratic is stable below 2/λ; whether it falls at first depends on
+    # the start, so that the bound holds from one side.
+    assert rates[-1] < 2 / np.linalg.eigvalsh(hessian).min()
+    assert all(
+        trial.losses[0] == pytest.approx(result.trial_losses[0]) for trial in result.rate_trials
+    )
+    assert probe(quadratic(keras.optimizers.SGD(0.01))[0], data=path).rate_trials == ()
+
+
+def test_weights_of_nan_are_seen_though_an_activation_hides_them(probe, sequential, tmp_path):
+    """√x has no derivative at 0, and what relu makes of NaN may be 0: the loss would look fine."""
+    inputs = keras.Input((4,))
+    hidden = layers.Dense(8, "relu")(layers.Dense(8, "relu", name="first")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, "softmax")(keras.ops.sqrt(hidden)))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    result = probe(model)
+    assert np.isfinite(result.trial_losses[0])
+    assert np.isnan(result.trial_losses[-1])
+    assert len(result.trial_losses) == 2
+    assert result.rate_trials == ()
+    assert np.isnan(result.calls["first"].update_ratio)

@@ -1,5 +1,6 @@
 """Text fits 80 columns, says the same with and without colour, and sends no name's escapes on."""
 
+import dataclasses
 import io
 import re
 
@@ -97,3 +98,43 @@ def test_findings_are_grouped_worst_first():
 @pytest.mark.parametrize("sample", [founding_case, exploding_stack, onnx_unknown])
 def test_golden(sample):
     check_golden(f"{sample.__name__}.txt", TextReporter().render((sample(),)))
+
+
+def words_of(text):
+    return set(re.findall(r"[^\s,;:()]+", text))
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+@pytest.mark.parametrize("name", ["founding_case", "exploding_stack", "resnet", "onnx_unknown"])
+def test_tables_of_a_narrow_terminal_split_no_word(name, verbose):
+    result = SAMPLES[name]()
+    narrow, wide = (printed(result, verbose=verbose, width=columns) for columns in (40, 110))
+    assert all(cell_len(line.rstrip()) <= 40 for line in narrow.splitlines())
+    # A call that is wider than 40 columns by itself has to be folded.
+    long = {word for word in words_of(wide) if cell_len(word) > 30}
+    assert words_of(wide) - words_of(narrow) <= long
+
+
+def test_a_model_s_line_is_one_line_where_lines_are_counted():
+    result = exploding_stack()
+    path = "/".join(["folder" * 10] * 10) + "/m.keras"
+    named = dataclasses.replace(result, model=dataclasses.replace(result.model, path=path))
+    lines = printed(named, named, verbose=-1, width=40).splitlines()
+    assert lines == [f" exploding  {path}: 2 errors"] * 2
+    folded = printed(named, verbose=-1, width=40, force_terminal=True, color_system=None)
+    assert all(cell_len(line) <= 40 for line in folded.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("data", "targets", "words"),
+    [
+        ("synthetic", "one-hot", "Probed on synthetic data: 3 batches of 16 samples."),
+        ("d.npz", "d.npz", "Probed on d.npz: 3 batches of 16 samples."),
+        ("d.npz", "one-hot", "Probed on d.npz with synthetic targets: 3 batches of 16 samples."),
+        ("given", "given", "Probed on the given data: 3 batches of 16 samples."),
+    ],
+)
+def test_what_was_measured_on_is_said_without_being_asked(data, targets, words):
+    result = exploding_stack()
+    probe = dataclasses.replace(result.probe, data=data, targets=targets)
+    assert words in printed(dataclasses.replace(result, probe=probe))

@@ -4,9 +4,11 @@ import math
 from dataclasses import replace
 
 import pytest
+from builders import GraphBuilder
 
 from auditor.finding import Finding, Severity, Skipped
-from auditor.graph import LayerGraph
+from auditor.graph import LayerGraph, Op
+from auditor.graph.depth_kind import DepthKind, depth_kind
 from auditor.judgement import Selection, judge
 from auditor.measurement import CallMeasurement, ProbeResult
 from auditor.registry import rule_by_code
@@ -117,3 +119,57 @@ def test_non_finite_names_the_first_call() -> None:
     assert backward.layers == ("sqrt",)
     assert loss.layers == ("head",)
     assert said("GEB503", HEALTHY) == ((), ())
+
+
+def stack(*, normalized: bool) -> LayerGraph:
+    build = GraphBuilder()
+    call = build.input((16,))
+    for _ in range(50):
+        call = build.dense(call, 16, None if normalized else "relu", kernel="he_normal")
+        if normalized:
+            call = build.activation(build.batch_norm(call), "relu")
+    return build.graph(build.dense(call, 10, "softmax"), loss="categorical_crossentropy")
+
+
+def sums(*, normalized: bool, last: str = "he_normal") -> LayerGraph:
+    build = GraphBuilder()
+    call = build.dense(build.input((16,)), 16)
+    for _ in range(30):
+        branch = build.batch_norm(call) if normalized else call
+        branch = build.dense(branch, 16, "relu", kernel="he_normal")
+        call = build.add(Op.ADD, call, build.dense(branch, 16, kernel=last))
+    return build.graph(build.dense(call, 10, "softmax"), loss="categorical_crossentropy")
+
+
+def judged(graph: LayerGraph, probe: ProbeResult) -> Finding:
+    facts = Facts(graph=graph, probe=probe)
+    ((finding,), _) = judge((rule_by_code("GEB501"),), facts, Selection())
+    return finding
+
+
+SLOW = replace(
+    HEALTHY, growth_rate=1.18, growth_interval=(1.16, 1.2), gradient_ratio=1.7e3, depth=50
+)
+
+
+def test_normalized_stack_grows_by_its_depth_alone() -> None:
+    mild = judged(stack(normalized=True), SLOW)
+    assert mild.severity is Severity.WARNING
+    assert "skip connection" in mild.remedy
+    assert "normalized already" in mild.remedy
+    severe = replace(SLOW, growth_rate=1.4, growth_interval=(1.3, 1.5), gradient_ratio=1e7)
+    assert judged(stack(normalized=True), severe).severity is Severity.ERROR
+    assert judged(stack(normalized=False), SLOW).severity is Severity.ERROR
+
+
+def test_residual_sums_are_told_to_start_at_nothing() -> None:
+    assert depth_kind(sums(normalized=False)) is DepthKind.RESIDUAL
+    assert depth_kind(sums(normalized=True)) is DepthKind.PLAIN
+    assert 'kernel_initializer="zeros"' in judged(sums(normalized=False), EXPLODING).remedy
+
+
+def test_ratio_and_fit_are_told_apart() -> None:
+    """They are different estimates, and neither is the power of the other."""
+    ((finding,), _) = said("GEB502", replace(VANISHING, gradient_ratio=7.7e-9, growth_points=16))
+    assert "1.3e+08-fold from the last eighth of the layers to the first" in finding.message
+    assert "Fitted to all 16 layers it changes by a factor of 0.25 a layer" in finding.message
