@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import copy
 import io
 import json
 import random
@@ -97,18 +98,18 @@ def mutate_tree(value: Any, generator: random.Random, others: list[Any]) -> Any:
             places.append((node, key))
             waiting.append(node[key])
     if not places:
-        return generator.choice(others)
+        return copy.deepcopy(generator.choice(others))
     holder, key = generator.choice(places)
     action = generator.randrange(5)
     if action == 0:
         del holder[key]
     elif action == 1:
         other, place = generator.choice(places)
-        holder[key] = json.loads(json.dumps(other[place])) if place in _keys(other) else None
+        holder[key] = copy.deepcopy(other[place]) if place in _keys(other) else None
     elif action == 2 and isinstance(holder, list):
-        holder.insert(key, json.loads(json.dumps(holder[key])))
+        holder.insert(key, copy.deepcopy(holder[key]))
     else:
-        holder[key] = generator.choice(others)
+        holder[key] = copy.deepcopy(generator.choice(others))
     return value
 
 
@@ -168,9 +169,7 @@ def fuzz(target: str, runs: int, seed: int, findings: Path) -> None:
                 return json.dumps(value).encode()[:most]
         return bytes(atheris.Mutate(data, most))
 
-    hooks: dict[str, Callable[..., Any]] = (
-        {"custom_mutator": mutator} if target == "config" else {}
-    )
+    hooks: dict[str, Callable[..., Any]] = {"custom_mutator": mutator} if target == "config" else {}
     arguments = [
         sys.argv[0],
         f"-runs={runs}",
