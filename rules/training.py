@@ -10,11 +10,10 @@ from auditor.graph.compile_settings import OptimizerSettings
 from auditor.measurement import ProbeResult
 from auditor.rule import Context, Needs, Option, rule
 
-from .data import non_finite_data
 from .non_finite import nan_steps
 from .step_size import learning_rate_too_low
 
-__all__ = ["learning_rate_too_high", "learning_rate_too_low", "non_finite_data", "not_compiled"]
+__all__ = ["learning_rate_too_high", "learning_rate_too_low", "not_compiled"]
 
 #: Learning rates above which hardly any published recipe goes, by optimizer. Rates of optimizers
 #: that normalize the step are lengths a weight moves; those of SGD depend on the loss's scale.

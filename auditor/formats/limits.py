@@ -9,13 +9,14 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of the readers, with their defaults.
 
-    json_bytes: size of a configuration; json_values: values in it; json_depth: its nesting, and that of groups in an HDF5
-    file; members: files in an archive, and groups and datasets in an HDF5 file; calls: layer calls
-    in a model; nesting: models within models; inflated_bytes: size of a compressed archive member,
-    which has to be inflated in memory (what Keras writes is stored, and is read in place at any
-    size); expansion: inflated over compressed bytes from which a member is a bomb (deflate reaches
-    1032, real models stay near 1); seconds and memory_bytes: what the HDF5 library, which is
-    native code, may take for one answer and for one file (address space, more than it touches).
+    json_bytes: size of a configuration; json_values: values in it; json_depth: its nesting, and
+    that of groups in an HDF5 file; members: files in an archive, and groups and datasets in an
+    HDF5 file; calls: layer calls in a model; nesting: models within models; inflated_bytes: size
+    of a compressed archive member, which has to be inflated in memory (what Keras writes is
+    stored, and is read in place at any size); expansion: inflated over compressed bytes from which
+    a member is a bomb (deflate reaches 1032, real models stay near 1); seconds and memory_bytes:
+    what the HDF5 library, which is native code, may take for one answer and for one file (address
+    space, more than it touches).
     """
 
     json_bytes: int = 64 * 2**20

@@ -275,3 +275,14 @@ def test_nothing_measured_is_said(findings: Judge) -> None:
     build = GraphBuilder()
     graph = build.graph(build.dense(build.input((4,)), 2, kernel=constant(0.1)))
     assert findings("GEB205", graph, probed({})) == ()
+
+
+@pytest.mark.parametrize(
+    ("loss", "units", "divided"),
+    [("binary_crossentropy", 1, False), ("categorical_crossentropy", 10, True)],
+)
+def test_only_categorical_losses_divide_by_a_sum(findings, loss, units, divided) -> None:
+    build = GraphBuilder()
+    graph = build.graph(build.dense(build.input((8,)), units), loss=loss)
+    (finding,) = findings("GEB204", graph)
+    assert ("divided by a sum" in finding.message) is divided

@@ -1,6 +1,7 @@
 """GEB601 and GEB607: the learning rate at work, and models saved uncompiled."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -95,3 +96,11 @@ def test_not_compiled() -> None:
     ((finding,), _) = said(bare, code="GEB607")
     assert finding.severity is Severity.INFO
     assert said(graph(0.1), code="GEB607") == ((), ())
+
+
+def test_schedule_is_named_in_place_of_its_first_rate() -> None:
+    settings = OptimizerSettings(name="sgd", learning_rate=0.0, schedule="CosineDecay")
+    scheduled = replace(graph(0.0), compile=CompileSettings(optimizer=settings))
+    ((finding,), _) = said(scheduled, trial(2.3, 40.0, math.nan))
+    assert "learning rate (its schedule, CosineDecay)" in finding.message
+    assert "of 0" not in finding.message
