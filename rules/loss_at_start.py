@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph import LayerCall, LayerGraph
 from auditor.graph.freshness import fresh_share
+from auditor.graph.operators import KERNEL_OPS, RECURRENT_OPS
 from auditor.measurement import ProbeResult
 from auditor.rule import Context, Needs, Option, rule
 
@@ -15,6 +16,10 @@ from .wording import ids
 
 #: Losses that go with the square of the output: the root of their quotient is the signal's.
 SQUARED = frozenset({"mean_squared_error", "mse"})
+#: Losses in the targets' own unit, which synthetic targets do not know.
+IN_UNITS = SQUARED | {"mean_absolute_error", "mae", "huber", "log_cosh"}
+#: Growth of the signal within the model from which it has a part in a loss far off.
+LEAST_GROWTH = 10.0
 
 
 @rule(
@@ -41,10 +46,12 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
     ## What it does
     Compares the loss before any training with what a head gives that knows nothing: ln C for C
     classes, the targets' variance for a squared error. What counts is by how much the outputs are
-    too large, so that of a squared error the root of the quotient is taken. A warning from
+    off, so that of a squared error the root of the quotient is taken. A warning from
     `warning-factor` on; an error from `error-factor` on where the weights are fresh from their
     initializers and the batches synthetic (inputs of unit scale), and from `data-error-factor` on
-    where the data are the user's own.
+    where the data are the user's own; an error only where the signal grows as much before the last
+    layer with weights. What that layer's bias or a fixed scaling behind it makes is a choice of
+    unit, which synthetic targets do not know: there nothing is said of it.
 
     ## Why is this bad
     Outputs a hundred times too large mean that the signal has exploded on its way through the
@@ -114,8 +121,11 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
         excess = math.sqrt(max(excess, 0.0))
     if excess < context.number("warning-factor"):
         return
+    grown = _grown(graph, probe)
+    if not given and set(probe.loss.split(", ")) & IN_UNITS and grown < min(excess, LEAST_GROWTH):
+        return
     limit = context.number("data-error-factor" if given else "error-factor")
-    severe = excess >= limit
+    severe = min(excess, grown) >= limit
     loudest = _loudest(graph, probe, excess)
     heads = [graph.by_id[call_id] for call_id, _ in graph.outputs if call_id in graph.by_id]
     where = ""
@@ -132,11 +142,11 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
         )
         evidence.append(Evidence(name=f"output of {call.id}", value=rms, unit="root mean square"))
     yield context.finding(
-        f"The loss starts at {loss:.3g}, where a head that knows nothing has {expected:.3g}: the "
-        f"outputs are some {excess:.2g} times too large.{where}",
+        f"The loss starts at {loss:.3g}, where a head that knows nothing has {expected:.3g}: "
+        f"{_how_far(probe, excess, grown)}.{where}",
         layers=ids([*([loudest[0]] if loudest is not None else []), *heads]),
         evidence=tuple(evidence),
-        remedy=_remedy(given=given),
+        remedy=_remedy(given=given, grown=grown >= LEAST_GROWTH),
         severity=Severity.ERROR if severe else Severity.WARNING,
         confidence=Confidence.HIGH if severe and fresh else Confidence.MEDIUM,
     )
@@ -164,7 +174,63 @@ def _loudest(
     return None if found is None or found[0] < math.sqrt(excess) else found[1:]
 
 
-def _remedy(*, given: bool) -> str:
+def _grown(graph: LayerGraph, probe: ProbeResult) -> float:
+    """By how much the signal has grown where it enters the last layers with a kernel.
+
+    Over what enters the first ones; inputs of the model count as of unit scale where they are
+    synthetic, and as large as what the first layers make of them where they are not.
+    """
+    followed: set[str] = set()
+    first: list[float] = []
+    last: list[float] = []
+    begun: set[str] = set()
+    for call in reversed(graph.calls):
+        if call.id in followed or call.op in KERNEL_OPS:
+            followed.update(source.id for source in graph.predecessors(call.id))
+    for call in graph.calls:
+        sources = graph.predecessors(call.id)
+        if any(source.id in begun for source in sources):
+            begun.add(call.id)
+        if call.op not in KERNEL_OPS:
+            continue
+        entering = [rms for s in sources if (rms := _rms(probe, s)) is not None]
+        own = _rms(probe, call)
+        if call.id not in begun:
+            begun.add(call.id)
+            if entering:
+                first.extend(entering)
+            elif probe.data == "synthetic":
+                first.append(1.0)
+            elif own is not None:
+                first.append(own)
+        if call.id not in followed:
+            # A recurrent layer's growth is within it.
+            within = [own] if own is not None and call.op in RECURRENT_OPS else []
+            last.extend((*entering, *within))
+    if not first or not last:
+        return 1.0
+    return max(last) / max(*first, 1.0)
+
+
+def _rms(probe: ProbeResult, call: LayerCall) -> float | None:
+    seen = probe.calls.get(call.id)
+    return seen.rms if seen is not None and seen.rms and math.isfinite(seen.rms) else None
+
+
+def _how_far(probe: ProbeResult, excess: float, grown: float) -> str:
+    if grown >= LEAST_GROWTH:
+        return f"the outputs are some {excess:.2g} times too large"
+    if set(probe.loss.split(", ")) & IN_UNITS:
+        return f"outputs and targets are some {excess:.2g} times the targets' spread apart"
+    return "the head is sure of answers that are wrong, as if its inputs were too large"
+
+
+def _remedy(*, given: bool, grown: bool) -> str:
+    if given and not grown:
+        return (
+            "Scale inputs and targets to about zero mean and unit variance (a Normalization layer "
+            "adapted to the data), or start the last bias at the targets' mean."
+        )
     scaled = (
         "Scale inputs and targets to about unit variance first "
         "(a Normalization layer adapted to the data). "

@@ -116,9 +116,13 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
     finite = all(math.isfinite(loss) for loss in probe.trial_losses)
     # A loss that starts near zero would make any rise look infinite.
     scale = max(abs(first), 0.1 * abs(probe.loss_expected or 0.0), 1e-6)
-    growth = max((abs(loss) for loss in probe.trial_losses), default=0) / scale
-    severe = not finite or growth >= context.number("error-growth")
-    if not severe and abs(last) / scale < context.number("warning-growth"):
+    growth, at_last = (
+        (abs(first) + loss - first) / scale for loss in (max(probe.trial_losses), last)
+    )
+    # A loss that goes below zero has no zero to be so many times as large from.
+    signed = min(probe.trial_losses) < 0
+    severe = not finite or (growth >= context.number("error-growth") and not signed)
+    if not severe and (at_last < context.number("warning-growth") or signed):
         return
     evidence = [
         Evidence(name="learning rate", value=rate, method="compile settings"),

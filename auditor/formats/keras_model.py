@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditor.errors import UnreadableModel
+from auditor.formats.keras_initializer import snake_case
 from auditor.formats.keras_layers import LAYERS, is_keras_module, is_operation_module
 from auditor.formats.keras_operations import is_operation
 from auditor.formats.limits import DEFAULT_LIMITS, Limits
@@ -124,10 +125,13 @@ def parse_layer(data: object, place: str, limits: Limits, depth: int) -> LayerCo
     kind = registered.rsplit(">", 1)[-1]
     module = text(entry.get("module"))
     config = mapping(entry.get("config"))
-    name = text(entry.get("name")) or text(config.get("name"))
     # A module that is written as none is one that the class could not be found in again.
     standard = is_keras_module(module) if module else "module" not in entry
     standard = standard and ">" not in registered + text(entry.get("registered_name"))
+    name = text(entry.get("name")) or text(config.get("name"))
+    if not name and not standard:
+        # A custom layer without `get_config` has a configuration of its arguments alone.
+        name = _unnamed(place, kind)
     model = _parse_nested(kind, entry.get("config"), standard, name, place, limits, depth)
     # HDF5 files carry no modules; there a node of keras.ops lacks what every layer's config has.
     bare = not module and standard and model is None and "trainable" not in config
@@ -144,6 +148,12 @@ def parse_layer(data: object, place: str, limits: Limits, depth: int) -> LayerCo
         operation=is_operation_module(module) or (bare and is_operation(kind)),
         shared_id=integer(entry.get("shared_object_id")),
     )
+
+
+def _unnamed(place: str, kind: str) -> str:
+    """A name for a layer whose configuration has none: Keras gives it one when it is loaded."""
+    number = "".join(filter(str.isdigit, place.rpartition("[")[2]))
+    return f"{snake_case(kind)}_{number}" if number else ""
 
 
 def sublayer(

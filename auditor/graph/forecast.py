@@ -162,8 +162,10 @@ def _growth(
         stretch[call.id] = before + (call.id not in transfers or call.op in AVERAGING)
     points: list[tuple[LayerCall, int, float]] = []
     for call in way:
+        if call.op not in KERNEL_OPS or call.id in heads:
+            continue
         end = layer_tail(graph, call)[-1]
-        if call.op not in KERNEL_OPS or call.id in heads or end.id not in transfers:
+        if end.id not in transfers:
             continue
         power = float(np.logaddexp(*gradients[end.id]))
         if math.isfinite(power):

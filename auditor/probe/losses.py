@@ -71,10 +71,18 @@ class LossChoice:
     def __call__(self, targets: Sequence[Any], outputs: Sequence[Any]) -> Any:
         """The weighted sum of the losses, as tensors; `targets` in the order of `heads`."""
         terms = [
-            head.weight * keras.ops.cast(head.loss(target, outputs[head.position]), "float32")
+            head.weight * keras.ops.cast(_loss(head, target, outputs[head.position]), "float32")
             for head, target in zip(self.heads, targets, strict=True)
         ]
         return sum(terms[1:], terms[0])
+
+
+def _loss(head: HeadLoss, target: Any, output: Any) -> Any:
+    # As `fit` does it: one number a sample goes with one unit.
+    single = len(output.shape) == len(target.shape) + 1 and output.shape[-1] == 1
+    if single and not head.custom and head.name != "sparse_categorical_crossentropy":
+        target = keras.ops.expand_dims(target, -1)
+    return head.loss(target, output)
 
 
 class FunctionLoss(keras.losses.Loss):  # type: ignore[misc]

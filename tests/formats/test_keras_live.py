@@ -77,3 +77,22 @@ def test_code_of_ones_own_is_no_hazard_in_a_live_model() -> None:
     file = read_live_model(model, DEFAULT_LIMITS)
     assert file.hazards == ()
     assert "Lambda" in file.graph.calls[1].note
+
+
+class Scaled(keras.layers.Layer):
+    """A layer as people write them: an argument, and no `get_config`."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        """The input times the factor."""
+        return x * self.factor
+
+
+def test_a_custom_layer_without_a_configuration_of_its_own_is_read() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), Scaled(2.0)])
+    graph = read_live_model(model, DEFAULT_LIMITS).graph
+    assert [call.kind for call in graph.calls] == ["InputLayer", "Dense", "Scaled"]
+    assert graph.calls[-1].name

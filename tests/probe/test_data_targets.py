@@ -99,3 +99,16 @@ def test_nan_is_no_row_of_a_table(probe, sequential, tmp_path):
         np.savez(tmp_path / "d.npz", x=x)
         with pytest.raises(UsageError, match=words):
             probe(model, data=tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float32"])
+def test_one_number_a_sample_goes_with_one_unit(probe, sequential, tmp_path, dtype):
+    """As `fit` takes them: a label for each sample, of shape `(n,)`, against `(n, 1)` outputs."""
+    head = layers.Dense(1, activation="sigmoid", name="head")
+    model = sequential(keras.Input((3,), name="features"), head, loss="binary_crossentropy")
+    y = labels(0, 1, 1).astype(dtype)
+    losses = []
+    for name, targets in (("flat.npz", y), ("column.npz", y[:, None])):
+        np.savez(tmp_path / name, x=np.eye(8, 3, dtype="float32"), y=targets)
+        losses.append(probe(model, data=tmp_path / name).loss_at_start)
+    assert losses[0] == losses[1]

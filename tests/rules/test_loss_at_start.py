@@ -17,8 +17,16 @@ def regressor(kernel="he_normal"):
     return build.graph(build.dense(call, 1, kernel=kernel), loss="mean_squared_error")
 
 
-def squared(loss: float, **more):
-    return probe(loss="mean_squared_error", loss_at_start=loss, loss_expected=1.0, **more)
+def grown(factor: float) -> dict[str, CallMeasurement]:
+    """What is measured where the signal that enters the last layer has grown."""
+    return {"dense": CallMeasurement(rms=factor), "dense_1": CallMeasurement(rms=factor)}
+
+
+def squared(loss: float, calls=None, **more):
+    calls = grown(math.sqrt(loss)) if calls is None else calls
+    return probe(
+        loss="mean_squared_error", loss_at_start=loss, loss_expected=1.0, calls=calls, **more
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,9 +41,25 @@ def test_squared_error_is_judged_by_its_root(findings, loss, severity) -> None:
 def test_cross_entropy_is_judged_as_it_is(findings) -> None:
     graph = regressor()
     assert findings("GEB507", graph, probe(loss_at_start=40.0)) == ()
-    (warned,) = findings("GEB507", graph, probe(loss_at_start=100.0))
-    (accused,) = findings("GEB507", graph, probe(loss_at_start=400.0))
+    (warned,) = findings("GEB507", graph, probe(loss_at_start=100.0, calls=grown(40.0)))
+    (accused,) = findings("GEB507", graph, probe(loss_at_start=400.0, calls=grown(170.0)))
     assert (warned.severity, accused.severity) == (Severity.WARNING, Severity.ERROR)
+
+
+def test_a_large_head_alone_is_a_warning(findings) -> None:
+    """A loss far off with a signal that did not grow is the head's matter, and trains."""
+    (finding,) = findings("GEB507", regressor(), probe(loss_at_start=400.0, calls=grown(1.0)))
+    assert finding.severity is Severity.WARNING
+
+
+def test_units_of_the_output_are_not_judged_on_synthetic_targets(findings) -> None:
+    """A last bias at the targets' mean, or a Rescaling behind the head."""
+    assert findings("GEB507", regressor(), squared(5e5, calls=grown(1.0))) == ()
+    scaled = squared(5e5, calls=grown(1.0), data="prices.npz")
+    (finding,) = findings("GEB507", regressor(), scaled)
+    assert finding.severity is Severity.WARNING
+    assert "too large" not in finding.message
+    assert "last bias" in finding.remedy
 
 
 def test_users_data_may_be_unscaled_without_an_error(findings) -> None:
@@ -43,8 +67,20 @@ def test_users_data_may_be_unscaled_without_an_error(findings) -> None:
     (pixels,) = findings("GEB507", graph, squared(255.0**2, data="pixels.npz"))
     assert pixels.severity is Severity.WARNING
     assert "Normalization" in pixels.remedy
-    (huge,) = findings("GEB507", graph, squared(1e7, data="raw.npz"))
-    assert huge.severity is Severity.ERROR
+    inputs = {"dense": CallMeasurement(rms=4e3), "dense_1": CallMeasurement(rms=4e3)}
+    (large,) = findings("GEB507", graph, squared(1e7, calls=inputs, data="raw.npz"))
+    assert large.severity is Severity.WARNING
+
+
+def test_a_signal_that_explodes_on_given_data_is_an_error(findings) -> None:
+    build = GraphBuilder()
+    call = build.dense(build.input((64,)), 64, "relu", kernel="he_normal")
+    call = build.dense(call, 64, "exponential", kernel="he_normal")
+    graph = build.graph(build.dense(call, 1, kernel="he_normal"), loss="mean_squared_error")
+    calls = {"dense": CallMeasurement(rms=2.0), "dense_1": CallMeasurement(rms=4e3)}
+    (found,) = findings("GEB507", graph, squared(1e7, calls=calls, data="own.npz"))
+    assert found.severity is Severity.ERROR
+    assert "too large" in found.message
 
 
 def test_trained_weights_are_judged_on_their_own_data_alone(findings) -> None:

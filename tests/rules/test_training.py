@@ -71,6 +71,8 @@ def test_a_loss_that_jumps_is_accused(losses: tuple[float, ...], severity: Sever
         (2.3, 40.0, 12.0, 2.1),
         # A loss that starts at zero makes no rise infinite.
         (0.0, 0.2, 0.4, 0.3),
+        # A similarity falls through zero: it is no multiple of where it began.
+        (0.0185, -0.4, -0.7, -0.8),
     ],
 )
 def test_healthy_losses_are_not_accused(losses: tuple[float, ...]) -> None:
