@@ -103,6 +103,8 @@ class CallBuilder:
         self._identities: dict[int, Identity] = {}
         self._shapes: dict[tuple[int, Shapes], Shapes] = {}
         self._steps = 0
+        self._handed = 0
+        self._characters = 0
 
     def root(self, model: ModelConfig) -> list[Tensor]:
         """Build the outermost model; its outputs."""
@@ -150,12 +152,14 @@ class CallBuilder:
         yield self._input(scope, name, given, input_dtype(first))
 
     def _input(self, scope: _Scope, name: str, given: Shape | None, dtype: str) -> Tensor:
+        layer_path = scope.layers + name
         call_id = self._claim(scope.ids + scope.number(name))
+        self._name(len(call_id) + len(layer_path))
         self.calls.append(
             LayerCall(
                 id=call_id,
                 name=name,
-                layer=scope.layers + name,
+                layer=layer_path,
                 kind="InputLayer",
                 op=Op.INPUT,
                 module="keras.layers",
@@ -172,19 +176,22 @@ class CallBuilder:
         if model.sequential:
             for layer in model.layers:
                 if layer.kind != "InputLayer":
+                    self._hand(len(tensors))
                     tensors = self._layer(layer, scope, tensors, None, [None], [""])
             return tensors
         plan = self._plan(model)
+        self._hand(len(model.outputs))
         table: dict[CallKey, list[Tensor | None]] = {}
         for reference, tensor in zip(model.inputs, tensors, strict=True):
             table[plan.references.call(reference)] = [tensor]
         for key in plan.execution.calls:
             layer = plan.references.layer(key[0])
             node = layer.nodes[key[1]]
+            width = plan.widths.get(key, 1)
+            self._hand(max(len(node.tensors), width))
             sources = [table[plan.references.call(r)][r.slot] for r in node.tensors]
             if layer.model is not None:
                 sources = self._model_arguments(layer.model, node, sources)
-            width = plan.widths.get(key, 1)
             known = [plan.recorded.get((*key, slot), (None, "")) for slot in range(width)]
             outputs = self._layer(
                 layer,
@@ -302,10 +309,14 @@ class CallBuilder:
         dtype = dtypes[0] or output_dtype(layer, tuple(tensor.dtype for tensor in tensors), node)
         trainable = scope.trainable and layer.trainable
         weights = self._layer_weights(layer, scope, trainable=trainable)
+        layer_path = self._layer_path(layer, scope)
+        call_id = self._claim(scope.ids + scope.number(layer.name))
+        ends = sum(len(tensor.call) + len(call_id) for tensor in tensors)
+        self._name(len(call_id) + len(layer_path) + ends)
         call = LayerCall(
-            id=self._claim(scope.ids + scope.number(layer.name)),
+            id=call_id,
             name=layer.name,
-            layer=self._layer_path(layer, scope),
+            layer=layer_path,
             kind=layer.kind,
             op=identity.op,
             module=module_of(layer),
@@ -363,6 +374,21 @@ class CallBuilder:
         if trainable:
             return weights
         return tuple(replace(weight, trainable=False) for weight in weights)
+
+    def _hand(self, tensors: int) -> None:
+        """Count what a call takes, or gives, before it is laid out."""
+        self._handed += tensors
+        if self._handed > self._limits.edges:
+            what = f"its calls hand on more than {self._limits.edges:,} tensors"
+            raise refusal("GEB905", "the model", what)
+
+    def _name(self, characters: int) -> None:
+        """Count the ids that every report spells out: nested names multiply in them."""
+        self._characters += characters
+        if self._characters > self._limits.id_characters:
+            most = self._limits.id_characters
+            what = f"the ids of its calls and edges take more than {most:,} characters"
+            raise refusal("GEB905", "the model", what)
 
     def _claim(self, call_id: str) -> str:
         while call_id in self._ids:

@@ -132,6 +132,8 @@ def parse_layer(data: object, place: str, limits: Limits, depth: int) -> LayerCo
     if not name and not standard:
         # A custom layer without `get_config` has a configuration of its arguments alone.
         name = _unnamed(place, kind)
+    for what, given in (("a name", name), ("a class name", registered), ("a module", module)):
+        _check_length(what, given, place, limits)
     model = _parse_nested(kind, entry.get("config"), standard, name, place, limits, depth)
     # HDF5 files carry no modules; there a node of keras.ops lacks what every layer's config has.
     bare = not module and standard and model is None and "trainable" not in config
@@ -191,6 +193,7 @@ def _parse_nested(
         for index, entry in enumerate(entries)
     )
     title = text(fields.get("name")) or name or kind.lower()
+    _check_length("a name", title, place, limits)
     _check_layers(layers, f"{place} ({summary(title)})")
     common: dict[str, Any] = {
         "name": title,
@@ -215,6 +218,13 @@ def _parse_nested(
                 f"{place} ({summary(title)}) is a functional model without {what}"
             )
     return model
+
+
+def _check_length(what: str, given: str, place: str, limits: Limits) -> None:
+    """Refuse a name that is repeated in the id of every call below it, and long."""
+    if len(given) > limits.name_length:
+        length = f"{what} of {len(given):,} characters, above the {limits.name_length:,} allowed"
+        raise refusal("GEB905", place, f"it has {length}")
 
 
 def _check_layers(layers: tuple[LayerConfig, ...], place: str) -> None:

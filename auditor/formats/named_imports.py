@@ -8,7 +8,7 @@ wherever it stands. See `keras.src.saving.serialization_lib`.
 from __future__ import annotations
 
 import builtins
-import sys
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,20 +23,24 @@ from auditor.formats.known_names import (
     COMMON_PACKAGES,
     FUNCTION_MODULES,
     KERAS_FUNCTION_NAMES,
+    LAYERS_ELSEWHERE,
     LEGACY_LAYERS,
     MARKERS,
     MODELLING_ELSEWHERE,
     MODULE_PREFIXES,
     NOT_MODELLING,
     RESOLVERS,
-    TENSORFLOW_GADGETS,
 )
-from auditor.formats.untrusted import mapping, summary, text
+from auditor.formats.standard_library import is_standard
+from auditor.formats.tensorflow_functions import tensorflow_hazards
+from auditor.formats.untrusted import summary, text
 from auditor.hazard import Hazard
 
 IMPORT, CUSTOM = "GEB902", "GEB910"
 #: Keys under which Lambda layers of Keras 2 name modules beside the one of their own object.
 MODULE_KEYS = frozenset({"fn_module", "function_module", "mask_module", "output_shape_module"})
+#: What TensorFlow calls the classes that specify a type: "TensorSpec".
+TYPE_SPEC = re.compile(r"[A-Z][A-Za-z0-9]*Spec(V[0-9]+)?")
 KNOWN_LAYERS = frozenset(
     {*LAYERS, *OPAQUE_LAYERS, *WRAPPERS, *LEGACY_LAYERS, "Sequential", "Functional", "Model"}
 )
@@ -47,28 +51,23 @@ GADGETS = {"enable_unsafe_deserialization": "CVE-2025-9906", "load_model": "CVE-
 def import_hazards(value: Mapping[str, Any], place: Place) -> Iterator[Hazard]:
     """What an object names to be looked up outside of what makes up a Keras model."""
     kind, module = text(value["class_name"]), text(value.get("module"))
-    if kind == "__typespec__":
-        if module and not _is_allowed(module) and not _within(module, "tensorflow"):
-            yield _foreign(module, text(value.get("spec_name")), place)
-    elif kind in MARKERS or kind == "__lambda__":
+    if kind in MARKERS:
+        yield from _marker_hazards(value, place, kind, module)
+    elif kind == "__lambda__":
         return
     elif kind == "function":
         yield from _function_hazards(value, place, module)
     elif module == "builtins":
         if kind not in BUILTIN_MARKERS:
             yield _builtin(kind, place)
-    elif module and not _is_allowed(module):
-        registered = text(value.get("registered_name"))
-        # Registered classes are found by that name, and their module is not imported.
-        if ">" in registered and not _is_means(module):
-            yield _custom(registered, place)
-        else:
-            yield _foreign(module, kind, place)
-    elif is_keras_module(module) and _is_gadget(module, kind.rsplit(">", 1)[-1]):
+    elif module and not is_allowed(module):
+        # Were it registered under another name, the module is imported where that name is not.
+        yield _foreign(module, kind, place)
+    elif module and _is_gadget(module, kind.rsplit(">", 1)[-1]):
         yield _gadget(module, kind, place)
     else:
         yield from _custom_hazards(value, place, kind, module)
-        yield from _tensorflow_hazards(value, place, kind)
+        yield from tensorflow_hazards(value, place)
 
 
 def module_key_hazards(value: Mapping[str, Any], place: Place) -> Iterator[Hazard]:
@@ -79,11 +78,30 @@ def module_key_hazards(value: Mapping[str, Any], place: Place) -> Iterator[Hazar
     for key in sorted(keys):
         module = text(value.get(key))
         # A module of the code's own is no more than the code, which is told already.
-        if module and not _is_allowed(module) and module != "builtins":
+        if module and not is_allowed(module) and module != "builtins":
             name = text(value.get("function")) if key == "module" else ""
             hazard = _foreign(module, name, place)
             if hazard.severity is Severity.ERROR:
                 yield hazard
+
+
+def _marker_hazards(
+    value: Mapping[str, Any], place: Place, kind: str, module: str
+) -> Iterator[Hazard]:
+    """A marker of a value, of which only a type's specification is looked up, by a module.
+
+    Releases differ in what they take for a marker: what one reads as a value, another imports.
+    """
+    name = text(value.get("spec_name")) if kind == "__typespec__" else kind
+    if not module or (module == "builtins" and kind != "__typespec__"):
+        return
+    if kind == "__typespec__" and TYPE_SPEC.fullmatch(name):
+        if not is_allowed(module) and not _within(module, "tensorflow"):
+            yield _foreign(module, name, place)
+    elif not is_allowed(module):
+        yield _foreign(module, name, place)
+    elif kind == "__typespec__":
+        yield _gadget(module, name, place)
 
 
 def _custom_hazards(
@@ -93,7 +111,7 @@ def _custom_hazards(
     registered = text(value.get("registered_name"))
     for name in (registered, kind):
         package, mark, _ = name.partition(">")
-        if mark and not _is_allowed(package) and not _is_own_optimizer(name, place):
+        if mark and not is_allowed(package) and not _is_own_optimizer(name, place):
             yield _custom(name, place)
             return
     if registered and registered != kind and ">" not in registered and is_keras_module(module):
@@ -137,29 +155,12 @@ def _function_hazards(value: Mapping[str, Any], place: Place, module: str) -> It
         known = _part(module) in FUNCTION_MODULES and name not in RESOLVERS
         if not known and name not in KERAS_FUNCTION_NAMES:
             yield _gadget(module, name, place)
-    elif _is_allowed(module):
+    elif is_allowed(module):
         # Registered functions are found by their names; any other would be imported.
         if ">" not in name:
             yield _gadget(module, name, place)
-    elif ">" in name and not _is_means(module):
-        yield _custom(name, place)
     else:
         yield _foreign(module, name, place)
-
-
-def _tensorflow_hazards(value: Mapping[str, Any], place: Place, kind: str) -> Iterator[Hazard]:
-    """A function of TensorFlow that a TFOpLambda layer of Keras 2 calls."""
-    if kind.rsplit(">", 1)[-1] != "TFOpLambda":
-        return
-    function = text(mapping(value.get("config")).get("function"))
-    bare = function.removeprefix("tf.").removeprefix("compat.v1.").removeprefix("compat.v2.")
-    if any(_within(bare, gadget) for gadget in TENSORFLOW_GADGETS):
-        yield Hazard(
-            code=IMPORT,
-            place=str(place),
-            what=f"calls TensorFlow's {summary(function)!r}, which reaches files or runs code",
-            identifier="CVE-2025-8747",
-        )
 
 
 def _is_gadget(module: str, kind: str) -> bool:
@@ -178,7 +179,8 @@ def _part(module: str) -> str:
     return next((segment for segment in segments if segment not in MODULE_PREFIXES), "")
 
 
-def _is_allowed(module: str) -> bool:
+def is_allowed(module: str) -> bool:
+    """Whether a module belongs to Keras or to a library of its team."""
     return is_keras_module(module) or any(_within(module, package) for package in ALLOWED_PACKAGES)
 
 
@@ -186,17 +188,21 @@ def _within(module: str, package: str) -> bool:
     return module == package or module.startswith(f"{package}.")
 
 
-def _is_means(module: str) -> bool:
-    """Whether a module is one that any environment has: a means, and nobody's own layers."""
+def _is_means(module: str, name: str) -> bool:
+    """Whether a name is of a module that any environment has: a means, and nobody's own layer."""
+    if any(
+        re.fullmatch(modules, module) and re.fullmatch(layers, name)
+        for modules, layers in LAYERS_ELSEWHERE
+    ):
+        return False
     top = module.partition(".")[0]
-    common = top in sys.stdlib_module_names or top in COMMON_PACKAGES or top == "tensorflow"
-    return common and module != "__main__"
+    return is_standard(module) or top in COMMON_PACKAGES or top == "tensorflow"
 
 
 def _foreign(module: str, name: str, place: Place) -> Hazard:
     """A class or function of a module that is not Keras'."""
     full = summary(f"{module}.{name}" if name else module, 120)
-    if _is_means(module):
+    if _is_means(module, name):
         return Hazard(
             code=IMPORT,
             place=str(place),

@@ -92,8 +92,8 @@ def _walk(config: object, document: str) -> Iterator[Hazard]:
 def _object_hazards(
     value: Mapping[str, Any], place: Place, told: bool, *, is_object: bool
 ) -> Iterator[Hazard]:
-    # A marker is a value, and most objects are: there is nothing to look up.
-    if is_object and (value["class_name"] not in MARKERS or "spec_name" in value):
+    # A marker is a value, and most objects are: with no module there is nothing to look up.
+    if is_object and (value["class_name"] not in MARKERS or value.get("module")):
         yield from code_hazards(value, place, told=told)
         yield from import_hazards(value, place)
         yield from reference_hazards(value, place)

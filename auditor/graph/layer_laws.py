@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -135,6 +139,7 @@ def total(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Tr
     weights: dict[str, float] = {}
     by_source: dict[str, Signal] = {}
     sources = [source.id for source in graph.predecessors(call.id)]
+    repeats = Counter(sources)
     for index, (source, signal) in enumerate(zip(sources, signals, strict=True)):
         sign = -1.0 if call.op is Op.SUBTRACT and index else 1.0
         weights[source] = weights.get(source, 0.0) + sign * share
@@ -146,7 +151,7 @@ def total(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Tr
             within=sum(weights[source] ** 2 * x.within for source, x in by_source.items()),
         ),
         # The gradient's parts for one source are added as powers, so its factor is split evenly.
-        inputs=tuple(THROUGH * weights[source] ** 2 / sources.count(source) for source in sources),
+        inputs=tuple(THROUGH * weights[source] ** 2 / repeats[source] for source in sources),
     )
 
 
@@ -155,16 +160,23 @@ def product(_: LayerGraph, __: LayerCall, signals: tuple[Signal, ...]) -> Transf
     mean = math.prod(x.mean for x in signals)
     common = math.prod(x.mean**2 + x.between for x in signals)
     second = math.prod(x.mean_square for x in signals)
-    inputs = []
-    for index in range(len(signals)):
-        others = signals[:index] + signals[index + 1 :]
-        square = math.prod(x.mean_square for x in others)
-        straight = math.prod(x.mean**2 for x in others)
-        inputs.append(np.array([[square, square - straight], [0.0, straight]]))
+    squares = _others([x.mean_square for x in signals])
+    straights = _others([x.mean**2 for x in signals])
+    inputs = [
+        np.array([[square, square - straight], [0.0, straight]])
+        for square, straight in zip(squares, straights, strict=True)
+    ]
     return Transfer(
         signal=Signal(mean=mean, between=max(common - mean**2, 0.0), within=second - common),
         inputs=tuple(inputs),
     )
+
+
+def _others(factors: Sequence[float]) -> list[float]:
+    """For each factor the product of all others, without dividing by what may be zero."""
+    before = accumulate(factors[:-1], operator.mul, initial=1.0)
+    after = accumulate(reversed(factors[1:]), operator.mul, initial=1.0)
+    return [one * other for one, other in zip(before, reversed(list(after)), strict=True)]
 
 
 def concatenation(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
@@ -173,7 +185,8 @@ def concatenation(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -
     axis = axis if isinstance(axis, int) and not isinstance(axis, bool) else -1
     known = [size for shape in call.in_shapes if (size := dimension(shape, axis))]
     widths = known if len(known) == len(signals) else [1] * len(signals)
-    shares = [width / sum(widths) for width in widths]
+    units = sum(widths)
+    shares = [width / units for width in widths]
     mean = sum(share * x.mean for share, x in zip(shares, signals, strict=True))
     common = sum(share * (x.mean**2 + x.between) for share, x in zip(shares, signals, strict=True))
     within = sum(share * x.within for share, x in zip(shares, signals, strict=True))

@@ -95,6 +95,16 @@ def test_a_lambda_of_a_named_function_is_a_warning() -> None:
         layer("Gate", "__main__"),
         function("my_project.losses", "my_loss"),
         {"class_name": "Gate", "module": "my_project", "registered_name": "Gate", "config": {}},
+        {**layer("Gate", "my_project"), "registered_name": "my_project>Gate"},
+        function("my_project.losses", "my_project>my_loss"),
+        layer("Gate", "test"),
+        layer("KerasLayer", "tensorflow_hub.keras_layer"),
+        layer("TFBertMainLayer", "transformers.models.bert.modeling_tf_bert"),
+        layer("TFOpLambda", function="io.decode_jpeg"),
+        layer("TFOpLambda", function="image.decode_png"),
+        layer("TFOpLambda", function="something.new"),
+        layer("TFOpLambda"),
+        layer("ClassMethod", cls_ref="Module", method_name="x"),
     ],
 )
 def test_a_projects_own_module_is_a_warning(value: object) -> None:
@@ -106,12 +116,10 @@ def test_a_projects_own_module_is_a_warning(value: object) -> None:
     "value",
     [
         layer("Gate", None),
-        {**layer("Gate", "my_project"), "registered_name": "my_project>Gate"},
         {**layer("Dense"), "registered_name": "package>Dense"},
         {"class_name": "package>Gate", "config": {}},
         {"class_name": "Gate", "config": {"name": "gate"}},
         function("builtins", "my_loss"),
-        function("my_project.losses", "my_project>my_loss"),
     ],
 )
 def test_what_is_looked_up_and_not_imported_is_information(value: object) -> None:
@@ -146,6 +154,23 @@ def test_a_vocabulary_elsewhere_is_worse_than_one_beside_the_model(
     hazard = only(wrap(layer("StringLookup", vocabulary=vocabulary)))
     assert (hazard.code, hazard.severity) == ("GEB908", severity)
     assert hazard.identifier == "CVE-2025-12058"
+
+
+def test_a_name_is_told_once() -> None:
+    value = layer("Dense", name="a/../b")
+    assert only(wrap(value)).code == "GEB903"
+    assert only(wrap({**value, "name": "a/../b"})).code == "GEB903"
+    assert len(config_hazards(wrap({**value, "name": "/x"}), "config.json")) == 2
+
+
+@pytest.mark.parametrize("key", ["proto", "merges", "sentencepiece_path", "merges_file"])
+def test_a_tokenizers_file_is_told_as_a_vocabulary_is(key: str) -> None:
+    def told(name: str) -> Hazard:
+        return only(wrap(layer("AnyTokenizer", "keras_hub.tokenizers", **{key: name})))
+
+    for outside in ("/etc/passwd", "../x", "gs://bucket/x", "~/x"):
+        assert (told(outside).code, told(outside).severity) == ("GEB908", Severity.ERROR)
+    assert told("words.txt").severity is Severity.WARNING
 
 
 def test_what_is_no_error_is_told_once_with_its_places() -> None:
@@ -190,7 +215,22 @@ def test_a_million_hazards_are_counted() -> None:
         function("tensorflow.python.keras.losses", "mse"),
         function("keras_hub.src.utils.keras_utils", "keras_hub>gelu_approximate"),
         layer("TFOpLambda", function="compat.v1.nn.conv2d"),
-        layer("TFOpLambda", function="io.decode_jpeg"),
+        *(
+            layer("TFOpLambda", function=name)
+            for name in (
+                "__operators__.add", "math.reduce_mean", "compat.v1.transpose", "tf.concat",
+                "image.resize", "strings.lower", "linalg.matmul", "random.stateless_uniform",
+                "clip_by_value", "compat.v1.shape", "debugging.assert_shapes", "sparse.to_dense",
+                "keras.backend.batch_flatten", "keras.metrics.mean_squared_error",
+                "signal.stft", "experimental.numpy.copy", "one_hot", "cast", "where",
+            )
+        ),
+        layer("ClassMethod", cls_ref="RaggedTensor", method_name="from_tensor"),
+        layer("TensorFlowOpLayer", node_def='{"name": "r", "op": "ReadVariableOp"}'),
+        layer("TensorFlowOpLayer", node_def='{"name": "print", "op": "AddV2"}'),
+        layer("SentencePieceTokenizer", "keras_hub.tokenizers", proto="Cg4K" + "a/b+" * 200),
+        layer("Own", None, cache_path="/home/me")["config"],
+        {"class_name": "TensorShape", "items": [None, 3]},
         layer("StringLookup", vocabulary=["https://a", "../b"]),
         layer("TextVectorization", vocabulary=None),
     ],

@@ -196,6 +196,72 @@ PAYLOADS: dict[str, tuple[dict[str, Any], str, str]] = {
         "GEB902",
         "CVE-2025-8747",
     ),
+    **{
+        f"tensorflow's {name}": (layer("TFOpLambda", function=name), "GEB902", "CVE-2025-8747")
+        for name in (
+            "compat.v1.gfile.DeleteRecursively", "compat.v1.read_file", "compat.v1.app.run",
+            "compat.v1.load_file_system_library", "print", "raw_ops.PrintV2",
+            "raw_ops.MergeV2Checkpoints", "raw_ops.InitializeTableFromTextFileV2",
+            "raw_ops.SaveDatasetV2", "summary.create_file_writer", "profiler.experimental.start",
+            "debugging.experimental.enable_dump_debug_info", "keras.backend.function",
+            "numpy_function", "raw_ops.EagerPyFunc", "keras.utils.get_file", "saved_model.load",
+        )
+    },
+    "a graph's node that reads": (
+        layer("TensorFlowOpLayer", node_def='{"name": "x", "op": "\\u0052eadFile"}'),
+        "GEB902",
+        "CVE-2025-8747",
+    ),
+    "a class method that loads": (
+        layer("ClassMethod", cls_ref="train.Checkpoint", method_name="x"),
+        "GEB902",
+        "CVE-2025-8747",
+    ),
+    "a function as a package's class": (
+        layer("get_file", "keras_hub.src.utils.preset_utils"),
+        "GEB902",
+        "CVE-2025-8747",
+    ),
+    "a registered name before a package": (
+        {**layer("system", "transformers.utils.hub"), "registered_name": "a>b"},
+        "GEB902",
+        "CVE-2025-1550",
+    ),
+    "a module that left the library": (layer("load_source", "imp"), "GEB902", "CVE-2025-1550"),
+    "the library's own tests": (
+        layer("assert_python_ok", "test.support.script_helper"),
+        "GEB902",
+        "CVE-2025-1550",
+    ),
+    "a marker of a module": (
+        layer("Dense", units=3, x={"class_name": "CompositeTensor", "module": "subprocess",
+                                   "config": {}}),
+        "GEB902",
+        "CVE-2025-1550",
+    ),
+    "a shape of a module": (
+        layer("Dense", units=3, x={"class_name": "TensorShape", "module": "os", "config": {},
+                                   "registered_name": "x"}),
+        "GEB902",
+        "CVE-2025-1550",
+    ),
+    "a type spec that is a function": (
+        layer("Dense", units=3, x={"class_name": "__typespec__", "spec_name": "load_library",
+                                   "module": "tensorflow.python.framework.load_library",
+                                   "config": ["BAIT"], "registered_name": "x"}),
+        "GEB902",
+        "CVE-2025-1550",
+    ),
+    "a tokenizer's model": (
+        layer("SentencePieceTokenizer", "keras_hub.tokenizers", proto="BAIT"),
+        "GEB908",
+        "",
+    ),
+    "a tokenizer's merges": (
+        layer("BytePairTokenizer", "keras_hub.tokenizers", merges="BAIT", vocabulary=["a"]),
+        "GEB908",
+        "",
+    ),
     "safe mode off": (
         layer(
             "Dense",
@@ -299,14 +365,11 @@ def cases() -> dict[str, Case]:
     found: dict[str, Case] = {}
     for name, (payload, code, identifier) in PAYLOADS.items():
         at = "config.layers[1]"
-        # What has no name is no layer: such a model is damaged besides.
-        exit_code = 1 if "name" in payload["config"] else 3
         found[f"keras: {name}"] = Case(
             build=_keras(sequential(payload)),
             code=code,
             identifier=identifier,
             place=f"config.json: {at}",
-            exit_code=exit_code,
         )
         if code == "GEB901":
             identifier = "CVE-2025-9905"
@@ -315,7 +378,6 @@ def cases() -> dict[str, Case]:
             code=code,
             identifier=identifier,
             place=f"model_config: {at}",
-            exit_code=exit_code,
         )
     found["keras: lambda where no safe mode is set"] = Case(
         build=_keras(sequential(layer("Lambda", function=LAMBDA))),
@@ -323,11 +385,7 @@ def cases() -> dict[str, Case]:
         identifier="CVE-2026-12481",
     )
     for name, place in PLACES.items():
-        common = {
-            "code": "GEB902",
-            "identifier": "CVE-2025-1550",
-            "exit_code": 3 if name in ("a layer", "a nested model") else 1,
-        }
+        common = {"code": "GEB902", "identifier": "CVE-2025-1550"}
         found[f"keras: {name}"] = Case(build=_keras(place(IMPORTED)), **common)
         found[f"h5: {name}"] = Case(build=_h5(place(IMPORTED)), **common)
     for name, settings in COMPILED.items():
@@ -376,8 +434,8 @@ def cases() -> dict[str, Case]:
     )
     found["keras: a registered class"] = Case(
         build=_keras(sequential({**layer("Gate", "own"), "registered_name": "own>Gate"})),
-        code="GEB910",
-        severity="info",
+        code="GEB902",
+        severity="warning",
         exit_code=0,
     )
     found["keras: a class of no module"] = Case(
