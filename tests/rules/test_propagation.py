@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from builders import GraphBuilder
+from measured import probe
 
 from auditor.finding import Finding, Severity, Skipped
 from auditor.graph import LayerGraph, Op
@@ -17,24 +18,8 @@ from auditor.rule import Facts
 GRAPH = LayerGraph(
     name="net", format="keras", writer="", calls=(), edges=(), inputs=(), outputs=(("head", 0),)
 )
-HEALTHY = ProbeResult(
-    backend="tensorflow",
-    device="CPU",
-    dtype="float32",
-    seed=0,
-    batch_size=8,
-    batches=3,
-    data="synthetic",
-    targets="drawn",
+HEALTHY = probe(
     loss="categorical_crossentropy",
-    seconds=1.0,
-    loss_at_start=2.3,
-    depth=30,
-    growth_rate=1.02,
-    growth_interval=(0.99, 1.05),
-    growth_points=30,
-    gradient_ratio=1.8,
-    gsc=1.2,
     calls={
         f"dense_{i}": CallMeasurement(gradient_norm=2.0 ** (30 - i), weight_norm=1.0)
         for i in range(30)
