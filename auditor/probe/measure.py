@@ -15,7 +15,7 @@ from auditor.errors import GebAuditError, ProbeFailed
 from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import Op
 from auditor.measurement import CallMeasurement, ProbeResult, RateTrial, falls
-from auditor.probe.backends import Backend, CompiledPass, PassResult
+from auditor.probe.backends import Backend, CompiledPass, PassInputs, PassResult
 from auditor.probe.batches import Batch
 from auditor.probe.optimizers import (
     HALF_PRECISION_SCALES,
@@ -127,7 +127,9 @@ class _Probe:
 
     def _pass(self, run: CompiledPass, batch: Batch, index: int, scale: float) -> PassResult:
         self.state.begin_pass(self.settings.seed + index)
-        return run(batch.x, batch.y, scale)
+        return run(
+            PassInputs(x=batch.x, y=batch.y, cotangents=self.prepared.no_cotangents, scale=scale)
+        )
 
     def _first_pass(self, run: CompiledPass) -> tuple[float, PassResult]:
         """The first batch at the largest loss scale whose gradients are all finite.

@@ -38,6 +38,11 @@ class Prepared:
     nonfinite_data: tuple[str, ...]
     assumptions: tuple[str, ...]
 
+    @property
+    def no_cotangents(self) -> tuple[Array, ...]:
+        """Zeros in the shape of every output that has a loss."""
+        return tuple(np.zeros(head.output.shape, np.float32) for head in self.losses.heads)
+
 
 def prepare(model: Any, graph: LayerGraph, settings: ProbeSettings) -> Prepared:
     """Fit batches and losses to a model.

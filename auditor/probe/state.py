@@ -75,6 +75,17 @@ def preserved(model: Any) -> Iterator[ModelState]:
         np.random.set_state(numpy_state)
 
 
+def untrained_state(model: Any) -> tuple[Any, ...]:
+    """The `keras.Variable`s that a pass reads or moves besides trainable weights.
+
+    Statistics, frozen weights and seeds of the model, and the state of Keras' own generator.
+    """
+    trainable = {id(variable) for variable in model.trainable_variables}
+    own = {id(variable): variable for variable in model.variables}
+    others = [variable for key, variable in own.items() if key not in trainable]
+    return (*others, _global_generator().state)
+
+
 def copied(variable: Any) -> np.ndarray[Any, Any]:
     """The values of a `keras.Variable`, on their own."""
     # By way of a tensor: NumPy 2 warns of the conversion that variables themselves offer.

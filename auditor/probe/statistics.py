@@ -12,7 +12,7 @@ import numpy as np
 
 from auditor.graph.layer_graph import LayerCall
 from auditor.graph.operators import AFFINE_OPS, Op
-from auditor.probe.backends import Tensor
+from auditor.probe.backends import Tensor, Watch
 
 #: Activations with a flat zero side: a unit that never leaves it is dead.
 DYING_ACTIVATIONS = frozenset({"relu", "relu6", "hard_silu", "sparse_plus", "threshold"})
@@ -28,6 +28,10 @@ BOUNDED_ACTIVATIONS = {
 }
 #: Share of the half range from which a value counts as saturated.
 SATURATED_FROM = 0.95
+
+
+#: What Keras keeps as attributes of a tensor.
+KEPT_WITH_TENSORS = ("_keras_mask", "_keras_logits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +84,39 @@ class PassSlots:
 def tap(call_id: str, operation: Any, outputs: Any) -> TappedCall:
     """The floating tensors of a call's outputs."""
     tensors = tuple(t for t in keras.tree.flatten(outputs) if is_floating(t))
-    logits = getattr(tensors[0], "_keras_logits", None) if tensors else None
-    return TappedCall(id=call_id, operation=operation, tensors=tensors, logits=logits)
+    # Only on TensorFlow does Keras take a loss from the logits.
+    kept = tensors and keras.backend.backend() == "tensorflow"
+    logits = logits_of(tensors[0]) if kept else None
+    return TappedCall(
+        id=call_id,
+        operation=operation,
+        tensors=tensors,
+        logits=None if not kept or logits is tensors[0] else logits,
+    )
+
+
+def logits_of(output: Tensor) -> Tensor:
+    """What a softmax or sigmoid was taken of, where Keras kept it with the output; else that."""
+    return getattr(output, "_keras_logits", output)
+
+
+def watched(outputs: Any, watch: Watch) -> Any:
+    """A call's outputs with every floating tensor watched.
+
+    Masks and logits that Keras keeps with a tensor go over to the one that takes its place.
+    """
+
+    def one(tensor: Any) -> Any:
+        if not is_floating(tensor):
+            return tensor
+        replacement = watch(tensor)
+        if replacement is not tensor:
+            for name in KEPT_WITH_TENSORS:
+                if hasattr(tensor, name):
+                    setattr(replacement, name, getattr(tensor, name))
+        return replacement
+
+    return keras.tree.map_structure(one, outputs)
 
 
 def is_floating(tensor: Any) -> bool:

@@ -18,6 +18,8 @@ import keras
 #: Told of one call: its id, the layer or operation, what it returned. What it returns in turn
 #: goes on through the model in place of the outputs.
 OnOutput = Callable[[str, Any, Any], Any]
+#: Told of one call before it runs: its id, the layer or operation, its arguments.
+OnInputs = Callable[[str, Any, tuple[Any, ...], Mapping[str, Any]], None]
 
 
 class Taps:
@@ -30,9 +32,12 @@ class Taps:
     "#3", … for a name's later calls within one call of the model around it.
     """
 
-    def __init__(self, model: Any, on_output: OnOutput) -> None:
+    def __init__(
+        self, model: Any, on_output: OnOutput, *, on_inputs: OnInputs | None = None
+    ) -> None:
         self._model = model
         self._on_output = on_output
+        self._on_inputs = on_inputs
         self._containers: list[_Container] = []
         self._in_layer = False
         self._around: Taps | None = None
@@ -72,6 +77,8 @@ class Taps:
         if _is_container(operation):
             container = _Container(prefix=f"{call_id}/")
             return self._run_container(container, call, operation, args, kwargs)
+        if self._on_inputs is not None:
+            self._on_inputs(call_id, operation, args, kwargs)
         self._in_layer = True
         try:
             outputs = call(operation, *args, **kwargs)

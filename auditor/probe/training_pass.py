@@ -14,7 +14,8 @@ from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.probe.backends import ForwardPass, Tensor, Watch
 from auditor.probe.losses import LossChoice
 from auditor.probe.model_io import ModelInputs
-from auditor.probe.statistics import PassReduction, PassSlots, TappedCall, tap
+from auditor.probe.state import untrained_state
+from auditor.probe.statistics import PassReduction, PassSlots, TappedCall, logits_of, tap, watched
 from auditor.probe.taps import Taps
 
 #: Bold type, as Keras sets a message in.
@@ -51,6 +52,7 @@ class TrainingPass:
         self._losses = losses
         self._batch = batch
         self.variables: Sequence[Any] = tuple(model.trainable_variables)
+        self.state: Sequence[Any] = untrained_state(model)
         self._slots: PassSlots | None = None
 
     @property
@@ -65,9 +67,10 @@ class TrainingPass:
         tapped: list[TappedCall] = []
 
         def on_output(call_id: str, operation: Any, outputs: Any) -> Any:
+            outputs = watched(outputs, watch)
             call = tap(call_id, operation, outputs)
-            for tensor in _watched(call):
-                watch(tensor)
+            if call.logits is not None:
+                watch(call.logits)
             tapped.append(call)
             return outputs
 
@@ -100,8 +103,9 @@ class TrainingPass:
         return _Traced(
             objective=sum(penalties, loss),
             loss=loss,
+            outputs=tuple(logits_of(flat[head.position]) for head in self._losses.heads),
             tapped=tuple(tapped),
-            watched=tuple(tensor for call in tapped for tensor in _watched(call)),
+            watched=tuple(tensor for call in tapped for tensor in _tensors(call)),
         )
 
     def reduce(
@@ -149,7 +153,7 @@ def first_line(error: BaseException) -> str:
     return next(telling, type(error).__name__)
 
 
-def _watched(call: TappedCall) -> tuple[Tensor, ...]:
+def _tensors(call: TappedCall) -> tuple[Tensor, ...]:
     return call.tensors if call.logits is None else (*call.tensors, call.logits)
 
 

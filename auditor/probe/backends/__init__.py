@@ -12,15 +12,24 @@ import numpy as np
 
 #: A tensor of the framework at hand.
 Tensor = Any
-#: Called with a tensor whose gradient is wanted, as it arises.
-Watch = Callable[[Tensor], None]
+#: Called with a tensor whose gradient is wanted, as it arises; the pass goes on with what it
+#: returns, which has the same value.
+Watch = Callable[[Tensor], Tensor]
+#: A differentiable function of a few tensors, such as one layer call at its recorded arguments.
+Function = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardPass:
-    """A forward pass as it is traced: the scalar to differentiate, and the watched tensors."""
+    """A forward pass as it is traced.
+
+    objective: the scalar that training minimizes; outputs: the tensors whose products with
+    given cotangents are differentiated beside it; watched: what is differentiated for, besides
+    the program's variables.
+    """
 
     objective: Tensor
+    outputs: tuple[Tensor, ...]
     watched: tuple[Tensor, ...]
 
 
@@ -30,6 +39,11 @@ class Program(Protocol):
     @property
     def variables(self) -> Sequence[Any]:
         """The `keras.Variable`s the objective is differentiated for."""
+        ...
+
+    @property
+    def state(self) -> Sequence[Any]:
+        """All other `keras.Variable`s that a pass reads or moves."""
         ...
 
     def forward(self, x: Sequence[Tensor], y: Sequence[Tensor], watch: Watch) -> ForwardPass:
@@ -59,10 +73,24 @@ class PassResult:
     gradients: tuple[Tensor | None, ...]
 
 
-#: A compiled pass: (x, y, scale) → result, the objective multiplied by scale before backward.
-CompiledPass = Callable[
-    [Sequence[np.ndarray[Any, Any]], Sequence[np.ndarray[Any, Any]], float], PassResult
-]
+@dataclass(frozen=True, kw_only=True)
+class PassInputs:
+    """What one compiled pass runs on.
+
+    The pass differentiates scale · (loss_share · objective + Σ ⟨cotangents, outputs⟩): with no
+    cotangents it is a training step's backward pass, with a `loss_share` of 0 it pulls the
+    cotangents back from the outputs.
+    """
+
+    x: Sequence[np.ndarray[Any, Any]]
+    y: Sequence[np.ndarray[Any, Any]]
+    cotangents: Sequence[np.ndarray[Any, Any]]
+    loss_share: float = 1.0
+    scale: float = 1.0
+
+
+#: A compiled pass.
+CompiledPass = Callable[[PassInputs], PassResult]
 
 
 class Backend(Protocol):
@@ -83,6 +111,29 @@ class Backend(Protocol):
 
     def compile(self, program: Program) -> CompiledPass:
         """Compile a program; it is traced once for each shape of batch."""
+        ...
+
+    def jit(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+        """Compile a function of nested lists and tuples of tensors that returns such.
+
+        `variables` are all the `keras.Variable`s that it reads or moves; what it does to them
+        may be lost. It may call `jvp` and `vjp`. The arguments may be NumPy arrays.
+        """
+        ...
+
+    def vjp(
+        self, function: Function, primals: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Jᵀ u: for each of `primals`, zero where nothing depends on it.
+
+        Raises whatever the framework raises where there is no derivative.
+        """
+        ...
+
+    def jvp(
+        self, function: Function, primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """J v: for each output of `function`. Raises as `vjp`."""
         ...
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from auditor.errors import ProbeFailed
-from auditor.probe.backends import Backend, CompiledPass, PassResult, Program, Tensor
+from auditor.probe.backends import (
+    Backend,
+    CompiledPass,
+    Function,
+    PassInputs,
+    PassResult,
+    Program,
+    Tensor,
+)
 
 
 class TensorFlow:
@@ -47,13 +54,31 @@ class TensorFlow:
     def compile(self, program: Program) -> CompiledPass:
         """Compile a program; it is traced once for each shape of batch."""
 
-        def trace(x: list[Tensor], y: list[Tensor], scale: Tensor) -> tuple[Any, Any]:
+        def trace(
+            x: list[Tensor], y: list[Tensor], cotangents: list[Tensor], share: Tensor, scale: Tensor
+        ) -> tuple[Any, Any]:
             variables = [variable.value for variable in program.variables]
             with tf.GradientTape() as tape:
-                forward = program.forward(x, y, tape.watch)
-                objective = tf.cast(forward.objective, tf.float32) * scale
+
+                def watch(tensor: Tensor) -> Tensor:
+                    tape.watch(tensor)
+                    return tensor
+
+                forward = program.forward(x, y, watch)
+                objective = tf.cast(forward.objective, tf.float32) * share * scale
             sources = [*forward.watched, *variables]
-            gradients = [_dense(g) for g in tape.gradient(objective, sources)] if sources else []
+            # The cotangents enter as seeds of the reverse pass, not as a product in the sum: there
+            # an output that is not finite would make it NaN even with cotangents of zero.
+            targets = [objective, *forward.outputs]
+            seeds = [
+                tf.ones_like(objective),
+                *(
+                    tf.cast(scale * tf.cast(u, tf.float32), h.dtype)
+                    for u, h in zip(cotangents, forward.outputs, strict=True)
+                ),
+            ]
+            found = tape.gradient(targets, sources, output_gradients=seeds) if sources else []
+            gradients = [_dense(gradient) for gradient in found]
             split = len(forward.watched)
             values = program.reduce(forward, gradients[:split], gradients[split:], _sample_norms)
             return values, gradients[split:]
@@ -61,13 +86,13 @@ class TensorFlow:
         # Keras traces its own training step without AutoGraph as well.
         compiled = tf.function(trace, autograph=False)
 
-        def run(
-            x: Sequence[np.ndarray[Any, Any]], y: Sequence[np.ndarray[Any, Any]], scale: float
-        ) -> PassResult:
+        def run(inputs: PassInputs) -> PassResult:
             values, gradients = compiled(
-                [tf.constant(array) for array in x],
-                [tf.constant(array) for array in y],
-                tf.constant(scale, tf.float32),
+                [tf.constant(array) for array in inputs.x],
+                [tf.constant(array) for array in inputs.y],
+                [tf.constant(array) for array in inputs.cotangents],
+                tf.constant(inputs.loss_share, tf.float32),
+                tf.constant(inputs.scale, tf.float32),
             )
             return PassResult(
                 values={name: value.numpy() for name, value in values.items()},
@@ -75,6 +100,52 @@ class TensorFlow:
             )
 
         return run
+
+    def jit(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+        """Compile a function of nested lists of tensors; variables are found by TensorFlow."""
+        del variables
+        compiled: Callable[..., Any] = tf.function(function, autograph=False)
+        return compiled
+
+    def vjp(
+        self, function: Function, primals: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """Jᵀ u by one reverse pass."""
+        with tf.GradientTape() as tape:
+            tape.watch(primals)
+            outputs = function(primals)
+        return _pulled_back(tape, outputs, primals, cotangents)
+
+    def jvp(
+        self, function: Function, primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
+        """J v by two reverse passes: Jᵀ u is linear in u, and its own transpose at v is J v.
+
+        Forward-mode accumulators need as long to trace and do not know every operation.
+        """
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(primals)
+                outputs = function(primals)
+            seeds = tuple(tf.zeros_like(output) for output in outputs)
+            outer.watch(seeds)
+            pulled = _pulled_back(inner, outputs, primals, seeds)
+        return _pulled_back(outer, pulled, seeds, tangents)
+
+
+def _pulled_back(
+    tape: tf.GradientTape,
+    outputs: tuple[Tensor, ...],
+    primals: tuple[Tensor, ...],
+    cotangents: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    found = tape.gradient(
+        list(outputs),
+        list(primals),
+        output_gradients=list(cotangents),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    return tuple(tf.convert_to_tensor(gradient) for gradient in found)
 
 
 def _dense(gradient: Any) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""What a probe measured: frozen values, written by `auditor.probe`, read by rules and plan."""
+"""What a probe measured of a whole model."""
 
 from __future__ import annotations
 
@@ -6,59 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, kw_only=True)
-class Distribution:
-    """A quantity over batches or samples. With one value, all fields are that value."""
-
-    mean: float
-    p10: float
-    p50: float
-    p90: float
-    max: float
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallMeasurement:
-    """One layer call, measured. A field is None where the measure does not apply to the call.
-
-    All are medians over batches unless said otherwise; gradients are of the mean loss of a batch,
-    scaled back to one sample (times the batch size), so that they do not depend on it. Where the
-    values are not finite, so are the measures of them.
-
-    mean, rms, max_abs: of the call's output, all samples and units.
-    zero_share: share of exact zeros in the output.
-    dead_share: share of units (last axis, or channels) zero over all samples of all batches; only
-        for calls that end in an activation with a flat zero side (relu and kin). The samples are
-        few: `ProbeResult.batch_size` times `batches`.
-    saturated_share: share of output values in the outer 5 % of the activation's half range
-        (|h| > 0.95 for tanh, |2h − 1| > 0.95 for sigmoid); only for bounded activations, softmax
-        left out.
-    gradient_norm: median over samples of ‖∂L/∂h‖₂, h the call's output of one sample; over those
-        samples that have a gradient anywhere. Of a softmax or sigmoid head that Keras computes
-        the loss of from its logits: with respect to these. None where the loss does not depend
-        on the call, or its output has no batch axis.
-    gradient_rms: the same divided by √(values in h).
-    weight_norm, weight_gradient_norm: ‖w‖₂ and ‖∂L/∂w‖₂ of the batch loss, over all trainable
-        weights of the call's layer.
-    update_ratio: ‖Δw‖/‖w‖ of the declared optimizer's first step.
-    finite_forward, finite_backward: whether every value of the output, and of ∂L/∂h, was finite.
-    """
-
-    mean: float | None = None
-    rms: float | None = None
-    max_abs: float | None = None
-    zero_share: float | None = None
-    dead_share: float | None = None
-    saturated_share: float | None = None
-    gradient_norm: float | None = None
-    gradient_rms: float | None = None
-    weight_norm: float | None = None
-    weight_gradient_norm: float | None = None
-    update_ratio: float | None = None
-    finite_forward: bool = True
-    finite_backward: bool = True
+from auditor.measurement.call import CallMeasurement
+from auditor.measurement.estimate import Distribution, Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +31,51 @@ def falls(losses: tuple[float, ...]) -> bool:
         and max(losses) <= losses[0]
         and losses[-1] < losses[0]
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageGrowth:
+    """Gradient growth within one stage: kernel layers whose outputs have the same shape.
+
+    shape: that of a sample's output. calls: ids of the layers' calls, from the input on.
+    rate, interval: as `ProbeResult.growth_rate` and its interval, over this stage alone.
+    """
+
+    shape: tuple[int, ...]
+    calls: tuple[str, ...]
+    rate: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockProfile:
+    """The signal at one residual block: a point of Brock et al.'s signal propagation plot (2021).
+
+    call: id of the sum that ends the block; branch: of the call that ends its residual branch.
+    squared_mean: mean over channels of the squared mean of the sum's output (over samples and
+        positions); variance: mean over channels of its variance; branch_variance: the same of the
+        branch's end, None where it was not measured.
+    """
+
+    call: str
+    branch: str | None
+    squared_mean: float
+    variance: float
+    branch_variance: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharpness:
+    """Curvature of the batch's loss, penalties included, at the start.
+
+    largest: λ₁(H), the algebraically largest eigenvalue of the Hessian in the trainable weights.
+    preconditioned: λ₁(P⁻¹H) for a declared optimizer that divides by the gradient's size, P being
+        what its first step divides by; None for the others.
+    Both by Lanczos: a lower bound, `error` the residual, so that an eigenvalue is that near.
+    """
+
+    largest: Estimate
+    preconditioned: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +111,13 @@ class ProbeResult:
         update divided by its learning rate: a quadratic model of the loss along the step.
     first_nonfinite_forward, first_nonfinite_backward: id of the first call, in the order of
         execution forward and backward, whose output or gradient held NaN or Inf.
+    stages: the growth within each stage of equal shape that has enough points for a regression.
+    residual_profile: the signal at the residual blocks of the graph, from input to output.
+    sharpness: the loss' curvature; `sharpness_skipped` says why there is none.
+    noise_scale: the gradient noise scale B = tr Σ / |G|² in samples (McCandlish et al. 2018),
+        from gradients of single batches and of all of them together; None where there are fewer
+        than two batches, or the estimate of |G|² is not positive.
+    incomplete: why the probe ended early, and with what undone; "" where it came to its end.
     skipped: calls not measured, with the reason.
     """
 
@@ -148,5 +149,11 @@ class ProbeResult:
     step_curvature: float | None = None
     first_nonfinite_forward: str | None = None
     first_nonfinite_backward: str | None = None
+    stages: tuple[StageGrowth, ...] = ()
+    residual_profile: tuple[BlockProfile, ...] = ()
+    sharpness: Sharpness | None = None
+    sharpness_skipped: str = ""
+    noise_scale: Estimate | None = None
+    incomplete: str = ""
     calls: Mapping[str, CallMeasurement] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
