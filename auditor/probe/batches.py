@@ -128,6 +128,15 @@ def synthetic_batches(
     )
 
 
+def mixed(batches: Sequence[Batch]) -> tuple[Array, ...]:
+    """The inputs of a batch whose samples come from all batches in turn."""
+    size = len(batches[0].x[0])
+    return tuple(
+        np.stack([batches[row % len(batches)].x[position][row] for row in range(size)])
+        for position in range(len(batches[0].x))
+    )
+
+
 def data_inputs(
     data: DataFile, inputs: Sequence[InputPlan], rows: Sequence[Array]
 ) -> tuple[tuple[Array, ...], ...]:

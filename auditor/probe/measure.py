@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,10 @@ from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import Op
 from auditor.measurement import CallMeasurement, ProbeResult, RateTrial, falls
 from auditor.probe.backends import Backend, CompiledPass, PassInputs, PassResult
-from auditor.probe.batches import Batch
+from auditor.probe.batches import Batch, mixed
+from auditor.probe.blocks import Linearizer
+from auditor.probe.jacobians import measure_jacobians
+from auditor.probe.layer_weights import WeightsByLayer
 from auditor.probe.optimizers import (
     HALF_PRECISION_SCALES,
     declared_optimizer,
@@ -25,15 +27,22 @@ from auditor.probe.optimizers import (
 )
 from auditor.probe.prepare import Prepared, prepare
 from auditor.probe.propagation import propagation
+from auditor.probe.recording import record
 from auditor.probe.settings import ProbeSettings
-from auditor.probe.state import ModelState, copied, preserved
-from auditor.probe.statistics import CallSlots
-from auditor.probe.tally import LayerWeights, Tally, distribution
+from auditor.probe.state import ModelState, preserved
+from auditor.probe.tally import Tally, distribution
+from auditor.probe.to_output import measure_to_output
 from auditor.probe.training_pass import TrainingPass, first_line
 from auditor.probe.trial import Gradients, Trial, lower_rates, run_trial
 
 Progress = Callable[[str], None]
+#: Given what has been measured so far, whenever a phase has come to its end.
+Partial = Callable[[ProbeResult], None]
 Array = np.ndarray[Any, Any]
+
+
+def unheard(_: ProbeResult) -> None:
+    """A `Partial` for those who wait for the whole."""
 
 
 def measure(
@@ -43,6 +52,7 @@ def measure(
     backend: Backend,
     progress: Progress,
     *,
+    partial: Partial = unheard,
     assumptions: tuple[str, ...] = (),
 ) -> ProbeResult:
     """Probe a built `keras.Model`, and leave it as it was, to the bit, also when this raises.
@@ -53,6 +63,8 @@ def measure(
         settings: what to measure on; the bounds in it are the worker's business.
         backend: the one Keras runs on.
         progress: told each phase in a few words.
+        partial: given the result as far as it goes after each phase, for whoever may have to do
+            with less than all of it.
         assumptions: what had to be assumed before, to be told along with what is assumed here.
 
     Raises:
@@ -60,6 +72,14 @@ def measure(
         UsageError: the data file or an option is wrong.
     """
     started = time.perf_counter()
+
+    def told(result: ProbeResult) -> ProbeResult:
+        return replace(
+            result,
+            assumptions=(*assumptions, *result.assumptions),
+            seconds=time.perf_counter() - started,
+        )
+
     try:
         with preserved(model) as state, backend.on_device(settings.device):
             probe = _Probe(
@@ -68,6 +88,7 @@ def measure(
                 settings=settings,
                 state=state,
                 progress=progress,
+                partial=lambda result: partial(told(result)),
                 prepared=prepare(model, graph, settings),
             )
             result = probe.run(backend)
@@ -78,11 +99,7 @@ def measure(
             f"the model raised {type(error).__name__}: {first_line(error)}",
             detail=traceback.format_exc(),
         ) from error
-    return replace(
-        result,
-        assumptions=(*assumptions, *result.assumptions),
-        seconds=time.perf_counter() - started,
-    )
+    return told(result)
 
 
 @dataclass(kw_only=True)
@@ -94,10 +111,11 @@ class _Probe:
     settings: ProbeSettings
     state: ModelState
     progress: Progress
+    partial: Partial
     prepared: Prepared
 
     def run(self, backend: Backend) -> ProbeResult:
-        """Everything from the first pass to the result."""
+        """Everything from the first pass to the result, told after each phase."""
         prepared = self.prepared
         program = TrainingPass(
             model=self.model,
@@ -121,9 +139,70 @@ class _Probe:
             self.progress(f"batch {index + 1} of {len(prepared.batches)}")
             passes.append(self._pass(run, batch, index, scale))
             tally.add(passes[-1].values, scale)
+        self.partial(self._result(backend, program, tally, passes, scale, None, ()))
         trial = self._trial(run, program.variables, scale, first)
         lower = self._lower_rates(run, program.variables, scale, first, trial)
-        return self._result(backend, program, tally, passes, scale, trial, lower)
+        result = self._result(backend, program, tally, passes, scale, trial, lower)
+        del passes, tally, first
+        self.partial(result)
+        result = self._with_outputs(result, run, program, scale)
+        self.partial(result)
+        return self._with_calls(result, backend, program)
+
+    def _with_outputs(
+        self, result: ProbeResult, run: CompiledPass, program: TrainingPass, scale: float
+    ) -> ProbeResult:
+        """With what each call means to the model's outputs."""
+        self.progress("from every call to the output")
+
+        def pull_back(cotangents: tuple[Array, ...]) -> Mapping[str, Array]:
+            self.state.begin_pass(self.settings.seed)
+            batch = self.prepared.batches[0]
+            inputs = PassInputs(
+                x=batch.x, y=batch.y, cotangents=cotangents, loss_share=0.0, scale=scale
+            )
+            values = dict(run(inputs).values)
+            if "gradient_norms" in values:
+                values["gradient_norms"] = values["gradient_norms"] / scale
+            return values
+
+        shapes = [head.output.shape for head in self.prepared.losses.heads]
+        found = measure_to_output(pull_back, lambda: program.slots, shapes, seed=self.settings.seed)
+        calls = {
+            call_id: replace(
+                call, to_output_norm=found[call_id].to_output_norm, gsc=found[call_id].gsc
+            )
+            if call_id in found
+            else call
+            for call_id, call in result.calls.items()
+        }
+        return replace(result, calls=calls)
+
+    def _with_calls(
+        self, result: ProbeResult, backend: Backend, program: TrainingPass
+    ) -> ProbeResult:
+        """With what each call does by itself: its Jacobian."""
+        self.progress("recording the calls")
+        self.state.begin_pass(self.settings.seed)
+        recorded = record(self.model, self.prepared.inputs, mixed(self.prepared.batches))
+        linearizer = Linearizer(
+            backend=backend,
+            variables=(*program.variables, *program.state),
+            restart=lambda: self.state.reseed(self.settings.seed),
+        )
+        jacobians = measure_jacobians(
+            recorded, linearizer, seed=self.settings.seed, progress=self.progress
+        )
+        self.state.begin_pass(self.settings.seed)
+        calls = {
+            call_id: replace(
+                call,
+                jacobian=jacobians.found.get(call_id),
+                jacobian_skipped=jacobians.skipped.get(call_id),
+            )
+            for call_id, call in result.calls.items()
+        }
+        return replace(result, calls=calls)
 
     def _pass(self, run: CompiledPass, batch: Batch, index: int, scale: float) -> PassResult:
         self.state.begin_pass(self.settings.seed + index)
@@ -205,7 +284,7 @@ class _Probe:
         trial: Trial | None,
         lower: tuple[RateTrial, ...],
     ) -> ProbeResult:
-        weights = _LayerWeightsOf(program.variables, passes, scale, trial)
+        weights = WeightsByLayer(program.variables, passes, scale, trial)
         calls = {
             slots.id: tally.measurement(slots, weights.of(slots)) for slots in program.slots.calls
         }
@@ -272,39 +351,6 @@ class _Probe:
         return skipped
 
 
-class _LayerWeightsOf:
-    """Weights of the layers behind calls: norms, gradients and first steps."""
-
-    def __init__(
-        self,
-        variables: Sequence[Any],
-        passes: Sequence[PassResult],
-        scale: float,
-        trial: Trial | None,
-    ) -> None:
-        self._index = {id(variable): index for index, variable in enumerate(variables)}
-        self._norms = np.array([_norm(copied(v)) for v in variables])
-        gradients = np.array([result.values["variable_gradient_norms"] for result in passes])
-        self._gradients = gradients / scale
-        steps = () if trial is None else trial.steps
-        self._steps = np.array([_norm(step) for step in steps])
-
-    def of(self, slots: CallSlots) -> LayerWeights | None:
-        """What is known of the trainable weights of the call's layer; None if it has none."""
-        owned = getattr(slots.operation, "trainable_variables", None) or ()
-        rows = [self._index[id(variable)] for variable in owned if id(variable) in self._index]
-        if not rows:
-            return None
-        norm = _norm(self._norms[rows])
-        gradients = np.sqrt(np.sum(np.square(self._gradients[:, rows]), axis=1))
-        moved = _norm(self._steps[rows]) if self._steps.size else None
-        return LayerWeights(
-            norm=norm,
-            gradient_norm=float(np.median(gradients)),
-            update_ratio=None if moved is None or norm == 0.0 else moved / norm,
-        )
-
-
 def _gradients(result: PassResult, scale: float) -> Gradients:
     loss = float(result.values["objective"])
     return Gradients(loss=loss, gradients=result.gradients, scale=scale)
@@ -314,10 +360,6 @@ def _first(
     calls: Mapping[str, CallMeasurement], bad: Callable[[CallMeasurement], bool]
 ) -> str | None:
     return next((call_id for call_id, call in calls.items() if bad(call)), None)
-
-
-def _norm(values: Array) -> float:
-    return math.sqrt(float(np.sum(np.square(values, dtype=np.float64))))
 
 
 def _compute_dtypes(model: Any) -> set[str]:

@@ -43,6 +43,10 @@ class ModelState:
         """
         for variable, value in self._others:
             variable.assign(value)
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Seed the random layers."""
         rng = np.random.default_rng([seed, 0x6472])
         for variable in self._seeds:
             variable.assign(rng.integers(0, 2**31, variable.shape))

@@ -1,0 +1,179 @@
+"""Golub–Kahan bidiagonalisation of all blocks at once, for each one's largest singular value.
+
+The plain recursion, without reorthogonalisation: it keeps two vectors a block whatever the number
+of steps, and what rounding costs it are copies of singular values found already, which leave the
+largest one where it is (Golub & Van Loan 2013, section 10.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from auditor.probe.backends import Tensor
+from auditor.probe.blocks import Block, Linearizer, Vector, by_block, numbers, primals_of
+
+Array = np.ndarray[Any, Any]
+#: Told of each step before it begins: its number from 1, and how many there are.
+OnStep = Callable[[int, int], None]
+#: What a subtraction leaves of a product below so many roundings of it is nothing.
+BREAKDOWN = 64.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RitzValues:
+    """The largest Ritz value of every row of a block, a lower bound on its σ₁.
+
+    values `(rows,)`; residuals `(rows,)`: ‖Jᵀ(U p) − σ (V q)‖, so that a singular value lies that
+    near to the value; steps: how many were run, of two products each.
+    """
+
+    values: Array
+    residuals: Array
+    steps: int
+
+
+class Bidiagonalisation:
+    """The recursion for a list of blocks, compiled once.
+
+    Upper bidiagonal: J v₁ = α₁ u₁, then Jᵀ u_j = α_j v_j + β_j v_{j+1} and
+    J v_{j+1} = β_j u_j + α_{j+1} u_{j+1}. Rows of all blocks advance together.
+    """
+
+    def __init__(self, linearizer: Linearizer, blocks: Sequence[Block]) -> None:
+        self._blocks = tuple(blocks)
+        self._primals = primals_of(blocks)
+        #: Blocks without a derivative, by id, with what the framework said. They count as zero.
+        self.failed: dict[str, Exception] = {}
+        backend = linearizer.backend
+        self._push = linearizer.compiled(self._step(lambda block, p, v: block.push(backend, p, v)))
+        self._pull = linearizer.compiled(self._step(lambda block, p, u: block.pull(backend, p, u)))
+
+    def run(self, start: Vector, steps: int, on_step: OnStep) -> list[RitzValues]:
+        """Ritz values of every block after so many steps from `start`, of any length."""
+        rows = sum(block.rows for block in self._blocks)
+        alphas, betas = np.zeros((steps, rows)), np.zeros((steps, rows))
+        v = _unit(self._blocks, start)
+        u = _single(self._blocks, [block.draw_outputs(np.zeros) for block in self._blocks])
+        beta = np.zeros(rows)
+        for step in range(steps):
+            on_step(step + 1, steps)
+            u, norms = self._push(self._primals, v, u, self._factors(beta))
+            alphas[step] = numbers(norms)
+            v, norms = self._pull(self._primals, u, v, self._factors(alphas[step]))
+            beta = betas[step] = numbers(norms)
+        return [
+            _ritz(a, b)
+            for a, b in zip(
+                by_block(self._blocks, alphas.T), by_block(self._blocks, betas.T), strict=True
+            )
+        ]
+
+    def pulled_norms(self, u: Vector) -> list[Array]:
+        """‖Jᵀ u‖ of every row of each block."""
+        nothing: Vector = [block.draw_inputs(np.zeros) for block in self._blocks]
+        zeros = np.zeros(sum(block.rows for block in self._blocks))
+        _, norms = self._pull(
+            self._primals,
+            _single(self._blocks, u),
+            _single(self._blocks, nothing),
+            self._factors(zeros),
+        )
+        return by_block(self._blocks, numbers(norms))
+
+    def _step(
+        self, product: Callable[[Block, tuple[Tensor, ...], Sequence[Tensor]], tuple[Tensor, ...]]
+    ) -> Callable[..., Any]:
+        """x, previous, factors → (A x − factor · previous, normalised), and the norms."""
+
+        def one(
+            block: Block,
+            primals: tuple[Tensor, ...],
+            x: Sequence[Tensor],
+            previous: Sequence[Tensor],
+            factor: Tensor,
+        ) -> tuple[tuple[Tensor, ...], Tensor]:
+            try:
+                product_of_x = product(block, primals, x)
+            except Exception as error:  # whatever a framework says where it has no derivative
+                self.failed[block.id] = error
+                return tuple(previous), keras.ops.zeros((block.rows,), block.precision)
+            before = keras.ops.sqrt(block.squares(product_of_x))
+            rest = tuple(
+                part - known
+                for part, known in zip(product_of_x, block.scaled(factor, previous), strict=True)
+            )
+            norm = keras.ops.sqrt(block.squares(rest))
+            gone = norm <= BREAKDOWN * block.epsilon * (before + factor)
+            norm = keras.ops.where(gone, keras.ops.zeros_like(norm), norm)
+            inverse = keras.ops.where(gone, norm, 1.0 / keras.ops.where(gone, norm + 1.0, norm))
+            return block.scaled(inverse, rest), norm
+
+        def step(
+            primals: list[tuple[Tensor, ...]], x: Vector, previous: Vector, factors: list[Tensor]
+        ) -> tuple[Vector, Tensor]:
+            made = [
+                one(*parts)
+                for parts in zip(self._blocks, primals, x, previous, factors, strict=True)
+            ]
+            norms = [keras.ops.cast(norm, self._precision) for _, norm in made]
+            return [vector for vector, _ in made], keras.ops.concatenate(norms)
+
+        return step
+
+    @property
+    def _precision(self) -> str:
+        return max(block.precision for block in self._blocks)
+
+    def _factors(self, values: Array) -> list[Array]:
+        return [
+            part.astype(block.precision)
+            for block, part in zip(self._blocks, by_block(self._blocks, values), strict=True)
+        ]
+
+
+def _ritz(alphas: Array, betas: Array) -> RitzValues:
+    """From the coefficients `(rows, steps)` of one block."""
+    rows, steps = alphas.shape
+    finite = np.asarray(np.isfinite(alphas).all(axis=1) & np.isfinite(betas).all(axis=1))
+    bidiagonal = np.zeros((rows, steps, steps))
+    index = np.arange(steps)
+    bidiagonal[:, index, index] = alphas
+    bidiagonal[:, index[:-1], index[1:]] = betas[:, :-1]
+    left, values, _ = np.linalg.svd(np.where(finite[:, None, None], bidiagonal, 0.0))
+    residuals = betas[:, -1] * np.abs(left[:, -1, 0])
+    return RitzValues(
+        values=np.where(finite, values[:, 0], np.nan),
+        residuals=np.where(finite, residuals, np.nan),
+        steps=steps,
+    )
+
+
+def _single(blocks: Sequence[Block], vector: Vector) -> Vector:
+    """Arrays that were drawn in double precision, in their blocks' own."""
+    return [
+        tuple(
+            part.astype(block.precision, copy=False) if isinstance(part, np.ndarray) else part
+            for part in parts
+        )
+        for block, parts in zip(blocks, vector, strict=True)
+    ]
+
+
+def _unit(blocks: Sequence[Block], vector: Vector) -> Vector:
+    """Each row of a drawn vector at length one."""
+    made: Vector = []
+    for block, parts in zip(blocks, vector, strict=True):
+        flat = [np.asarray(part).reshape(block.rows, -1) for part in parts]
+        norms = np.sqrt(sum(np.square(part, dtype=np.float64).sum(axis=1) for part in flat))
+        made.append(
+            tuple(
+                (rows / norms[:, None]).astype(block.precision).reshape(part.shape)
+                for rows, part in zip(flat, parts, strict=True)
+            )
+        )
+    return made

@@ -1,0 +1,323 @@
+"""The Jacobian of every call at once: its largest singular value and its Frobenius norm."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from auditor.finding import Bound
+from auditor.measurement import Estimate, JacobianMeasurement
+from auditor.probe.blocks import Block, Linearizer
+from auditor.probe.closed_form import batch_normalization_norms, frobenius_norm, has_frobenius_norm
+from auditor.probe.estimators.explicit import ExplicitJacobians
+from auditor.probe.estimators.golub_kahan import Bidiagonalisation, RitzValues
+from auditor.probe.estimators.hutchinson import FrobeniusEstimate, frobenius, signs
+from auditor.probe.estimators.pattern import PatternNorms
+from auditor.probe.recording import RecordedCall
+from auditor.probe.structure import (
+    Structure,
+    is_affine,
+    may_couple_samples,
+    normalizes_batch,
+    structure_of,
+)
+from auditor.probe.training_pass import first_line
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[str], None]
+
+#: Samples whose Jacobians are measured, at most.
+SAMPLES = 4
+#: Sides up to here are written out whole, matrices up to so many entries.
+EXPLICIT_SIDE, EXPLICIT_ENTRIES = 64, 2**21
+#: Golub–Kahan steps and draws of signs. What a small block costs more goes unnoticed.
+STEPS, DRAWS = 8, 4
+SMALL_STEPS, SMALL_DRAWS = 16, 16
+SMALL_VALUES = 2**15
+#: Values in the vectors of blocks that are worked on together, at most; the rest comes after.
+SEGMENT_VALUES = 2**26
+
+NO_INPUT = "its input holds no floating-point numbers: there is nothing to differentiate for"
+NO_OUTPUT = "its output holds no floating-point numbers"
+NOT_FINITE = "its Jacobian is not finite here"
+
+
+@dataclass(kw_only=True)
+class Jacobians:
+    """Measurements by call id, and why a call has none."""
+
+    found: dict[str, JacobianMeasurement] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def measure_jacobians(
+    calls: Sequence[RecordedCall], linearizer: Linearizer, *, seed: int, progress: Progress
+) -> Jacobians:
+    """Measure the Jacobians of the calls of one pass.
+
+    `seed` is that of the random vectors; `progress` is told each step.
+    """
+    run = _Run(linearizer=linearizer, seed=seed, progress=progress)
+    pattern: list[tuple[Block, Structure]] = []
+    explicit: list[Block] = []
+    others: list[Block] = []
+    for block, structure in run.blocks(calls):
+        if structure is not Structure.GENERAL:
+            pattern.append((block, structure))
+        elif _is_explicit(block):
+            explicit.append(block)
+        else:
+            others.append(block)
+    run.apart(run.pattern, pattern)
+    run.apart(run.explicit, explicit)
+    for small, steps, draws in ((True, SMALL_STEPS, SMALL_DRAWS), (False, STEPS, DRAWS)):
+        work = partial(run.bidiagonalise, steps=steps, draws=draws)
+        sized = [block for block in others if (block.values <= SMALL_VALUES) is small]
+        # Apart, so that draws of signs are spent on those alone that need them.
+        for closed in (True, False):
+            kind = [block for block in sized if has_frobenius_norm(block.call) is closed]
+            for segment in _segments(kind):
+                run.apart(work, segment)
+    return run.result
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One measurement under way."""
+
+    linearizer: Linearizer
+    seed: int
+    progress: Progress
+    result: Jacobians = field(default_factory=Jacobians)
+
+    def apart(self, work: Callable[[Sequence[Any]], None], blocks: Sequence[Any]) -> None:
+        """Work on blocks together; where that fails, on halves, down to the one it is due to."""
+        if not blocks:
+            return
+        try:
+            work(blocks)
+        except Exception as error:  # of a kernel that is missing, or of memory
+            if len(blocks) == 1:
+                block = blocks[0][0] if isinstance(blocks[0], tuple) else blocks[0]
+                self.result.skipped[block.id] = _why_no_derivative(error)
+                return
+            half = len(blocks) // 2
+            self.apart(work, blocks[:half])
+            self.apart(work, blocks[half:])
+
+    def blocks(self, calls: Sequence[RecordedCall]) -> list[tuple[Block, Structure]]:
+        """The calls as blocks with as many rows as they have independent samples."""
+        made: list[tuple[Block, Structure]] = []
+        doubtful: list[RecordedCall] = []
+        for call in calls:
+            if not call.inputs or not sum(math.prod(t.shape) for t in call.inputs):
+                self.result.skipped[call.id] = NO_INPUT
+            elif not call.outputs or not sum(math.prod(shape) for shape, _ in call.outputs):
+                self.result.skipped[call.id] = NO_OUTPUT
+            elif normalizes_batch(call) and self._normalization(call):
+                continue
+            elif not call.per_sample:
+                made.append((Block(call, rows=1), structure_of(call)))
+            elif structure_of(call) is not Structure.GENERAL:
+                few = call.of_samples(SAMPLES)
+                made.append((Block(few, rows=few.batch), structure_of(few)))
+            elif call.batch > 1 and may_couple_samples(call):
+                doubtful.append(call)
+            else:
+                few = call.of_samples(1 if is_affine(call) else SAMPLES)
+                made.append((Block(few, rows=few.batch), Structure.GENERAL))
+        couples = self._couples(doubtful)
+        for call in doubtful:
+            if call.id in self.result.skipped:
+                continue
+            few = call if couples[call.id] else call.of_samples(SAMPLES)
+            rows = 1 if couples[call.id] else few.batch
+            made.append((Block(few, rows=rows), Structure.GENERAL))
+        return made
+
+    def pattern(self, blocks: Sequence[tuple[Block, Structure]]) -> None:
+        """Blocks whose pattern of non-zero entries is known."""
+        self.progress(f"Jacobians: {len(blocks)} calls in closed form")
+        estimator = PatternNorms(self.linearizer, blocks)
+        norms = estimator.norms()
+        self._fail(estimator.failed)
+        for block, structure in blocks:
+            if block.id in norms:
+                spectral, whole = norms[block.id]
+                method = f"exact, {structure.value} Jacobian"
+                self._keep(
+                    block,
+                    _exact(spectral, method, products=1),
+                    _exact(whole, method, products=1),
+                )
+
+    def explicit(self, blocks: Sequence[Block]) -> None:
+        """Blocks small enough to be written out."""
+        self.progress(f"Jacobians: {len(blocks)} calls written out")
+        estimator = ExplicitJacobians(self.linearizer, blocks)
+        singular = estimator.singular_values()
+        self._fail(estimator.failed)
+        for block in blocks:
+            if block.id in singular:
+                values = singular[block.id]
+                method = "exact, singular values of the whole Jacobian"
+                products = values.shape[1]
+                whole = np.sqrt(np.square(values).sum(axis=1))
+                self._keep(
+                    block,
+                    _exact(values[:, 0], method, products=products),
+                    _exact(whole, method, products=products),
+                )
+
+    def bidiagonalise(self, blocks: Sequence[Block], *, steps: int, draws: int) -> None:
+        """Blocks by Golub–Kahan steps, and Hutchinson's draws where there is no closed form."""
+        estimator = Bidiagonalisation(self.linearizer, blocks)
+        start = [block.draw_inputs(self._rng(block, 0).standard_normal) for block in blocks]
+
+        def on_step(step: int, of: int) -> None:
+            self.progress(f"Jacobians: {len(blocks)} calls, step {step} of {of}")
+
+        ritz = estimator.run(start, steps, on_step)
+        squares: list[list[Array]] = []
+        closed = all(has_frobenius_norm(block.call) for block in blocks)
+        for draw in range(0 if closed else draws):
+            self.progress(f"Jacobians: {len(blocks)} calls, draw {draw + 1} of {draws}")
+            random = [block.draw_outputs(signs(self._rng(block, 1 + draw))) for block in blocks]
+            squares.append([np.square(norms) for norms in estimator.pulled_norms(random)])
+        self._fail(estimator.failed)
+        for index, (block, found) in enumerate(zip(blocks, ritz, strict=True)):
+            if block.id in estimator.failed:
+                continue
+            if closed:
+                norm = np.array([frobenius_norm(block.call)])
+                whole = _exact(norm, "closed form of its kernel", products=0)
+            else:
+                whole = _sampled(frobenius([drawn[index] for drawn in squares], found.values))
+            self._keep(block, _ritz(block, found), whole)
+
+    def _normalization(self, call: RecordedCall) -> bool:
+        """Normalization by the batch, if it has its closed form here."""
+        norms = batch_normalization_norms(call)
+        if norms is None:
+            return False
+        method = "closed form of batch normalization"
+        block = Block(call, rows=1)
+        spectral, whole = (_exact(np.array([norm]), method, products=0) for norm in norms)
+        self._keep(block, spectral, whole, couples=True)
+        return True
+
+    def _couples(self, calls: Sequence[RecordedCall]) -> dict[str, bool]:
+        """Whether a cotangent of the first sample alone reaches other samples' inputs."""
+        couples: dict[str, bool] = {}
+
+        def work(blocks: Sequence[Block]) -> None:
+            estimator = Bidiagonalisation(self.linearizer, blocks)
+            first = [
+                block.draw_outputs(_of_first_row(self._rng(block, 0), block.rows))
+                for block in blocks
+            ]
+            for block, norms in zip(blocks, estimator.pulled_norms(first), strict=True):
+                couples[block.id] = bool((norms[1:] != 0.0).any())
+            self._fail(estimator.failed)
+
+        self.progress(f"Jacobians: do samples meet in {len(calls)} calls")
+        self.apart(work, [Block(call, rows=call.batch) for call in calls])
+        return couples
+
+    def _keep(
+        self, block: Block, spectral: Estimate, whole: Estimate, *, couples: bool | None = None
+    ) -> None:
+        if not (math.isfinite(spectral.value) and math.isfinite(whole.value)):
+            self.result.skipped[block.id] = NOT_FINITE
+            return
+        self.result.found[block.id] = JacobianMeasurement(
+            spectral_norm=spectral,
+            frobenius_norm=whole,
+            inputs=block.inputs,
+            outputs=block.outputs,
+            samples=block.rows,
+            couples_samples=block.rows == 1 and block.call.batch > 1
+            if couples is None
+            else couples,
+        )
+
+    def _fail(self, failed: Mapping[str, Exception]) -> None:
+        for call_id, error in failed.items():
+            self.result.skipped[call_id] = _why_no_derivative(error)
+
+    def _rng(self, block: Block, stream: int) -> np.random.Generator:
+        # By the call's name, so that a vector does not depend on what else is measured.
+        return np.random.default_rng([self.seed, zlib.crc32(block.id.encode()), stream])
+
+
+def _segments(blocks: Sequence[Block]) -> Iterable[list[Block]]:
+    """The blocks in order, in runs whose vectors fit into memory together."""
+    segment: list[Block] = []
+    values = 0
+    for block in blocks:
+        if segment and values + block.values > SEGMENT_VALUES:
+            yield segment
+            segment, values = [], 0
+        segment.append(block)
+        values += block.values
+    if segment:
+        yield segment
+
+
+def _is_explicit(block: Block) -> bool:
+    side = min(block.inputs, block.outputs)
+    return side <= EXPLICIT_SIDE and block.rows * block.inputs * block.outputs <= EXPLICIT_ENTRIES
+
+
+def _of_first_row(rng: np.random.Generator, rows: int) -> Callable[[tuple[int, ...]], Array]:
+    def draw(shape: tuple[int, ...]) -> Array:
+        drawn = np.zeros((rows, math.prod(shape) // rows))
+        drawn[0] = rng.standard_normal(drawn.shape[1])
+        return drawn.reshape(shape)
+
+    return draw
+
+
+def _exact(values: Array, method: str, *, products: int) -> Estimate:
+    return _estimate(values, 0.0, method, products=products)
+
+
+def _sampled(found: FrobeniusEstimate) -> Estimate:
+    method = f"Hutchinson, {found.draws} draws of signs"
+    return _estimate(found.values, float(found.errors.max()), method, products=found.draws)
+
+
+def _ritz(block: Block, found: RitzValues) -> Estimate:
+    # Rounding is not the recursion's residual: half precisions have more of it.
+    rounding = block.epsilon * math.sqrt(2 * found.steps) * float(found.values.max())
+    return _estimate(
+        found.values,
+        float(found.residuals.max()) + rounding,
+        f"Golub–Kahan, {found.steps} steps",
+        products=2 * found.steps,
+        bound=Bound.LOWER,
+    )
+
+
+def _estimate(
+    values: Array, error: float, method: str, *, products: int, bound: Bound = Bound.NONE
+) -> Estimate:
+    return Estimate(
+        value=float(np.median(values)),
+        low=float(values.min()),
+        high=float(values.max()),
+        error=error,
+        method=method,
+        bound=bound,
+        products=products,
+    )
+
+
+def _why_no_derivative(error: Exception) -> str:
+    return f"no derivative: {type(error).__name__}: {first_line(error)}"

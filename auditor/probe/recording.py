@@ -1,0 +1,160 @@
+"""Recording every call's arguments in one forward pass, to run each call again by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+
+from auditor.probe.backends import Tensor
+from auditor.probe.model_io import ModelInputs
+from auditor.probe.statistics import is_floating
+from auditor.probe.taps import Taps
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCall:
+    """One call as it ran: the layer or operation, and its concrete arguments.
+
+    args, kwargs: as they came in, Keras masks still on their tensors. training: the mode it ran
+    in, None for an operation that has none. batch: samples in the batch. outputs: shape and dtype
+    of its floating outputs, flattened.
+    """
+
+    id: str
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    training: bool | None
+    batch: int
+    outputs: tuple[tuple[tuple[int, ...], str], ...]
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The floating tensors among the arguments, flattened: what J is a derivative for."""
+        return tuple(t for t in keras.tree.flatten((self.args, self.kwargs)) if _is_input(t))
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether all floating tensors, in and out, have a first axis that the batch divides."""
+        shapes = [tuple(tensor.shape) for tensor in self.inputs]
+        shapes += [shape for shape, _ in self.outputs]
+        return all(shape and shape[0] and shape[0] % self.batch == 0 for shape in shapes)
+
+    def run(self, inputs: Sequence[Tensor]) -> Any:
+        """Call again with other values for `inputs`; whatever the layer returns."""
+        given = iter(inputs)
+
+        def other(leaf: Any) -> Any:
+            return _with_mask_of(next(given), leaf) if _is_input(leaf) else leaf
+
+        args, kwargs = _mapped(other, self.args, self.kwargs)
+        if self.training is not None and "training" not in kwargs:
+            kwargs["training"] = self.training
+        return self.operation(*args, **kwargs)
+
+    def floating_outputs(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Call again as a function from its floating inputs to its floating outputs."""
+        return tuple(t for t in keras.tree.flatten(self.run(inputs)) if is_floating(t))
+
+    def of_samples(self, samples: int) -> RecordedCall:
+        """The same call with the first samples alone; only for a `per_sample` one."""
+        if samples >= self.batch:
+            return self
+
+        def rows(leaf: Any) -> Any:
+            shape = tuple(getattr(leaf, "shape", ()))
+            if not keras.ops.is_tensor(leaf) or not shape or shape[0] % self.batch:
+                return leaf
+            kept = _with_mask_of(leaf[: samples * (shape[0] // self.batch)], leaf)
+            mask = _mask_of(kept)
+            if mask is not None and mask.shape[0] % self.batch == 0:
+                _set_mask(kept, mask[: samples * (mask.shape[0] // self.batch)])
+            return kept
+
+        args, kwargs = _mapped(rows, self.args, self.kwargs)
+        outputs = tuple(
+            ((samples * (shape[0] // self.batch), *shape[1:]), dtype)
+            for shape, dtype in self.outputs
+        )
+        return replace(self, args=args, kwargs=kwargs, batch=samples, outputs=outputs)
+
+
+def record(
+    model: Any, inputs: ModelInputs, x: Sequence[Any], *, training: bool = True
+) -> tuple[RecordedCall, ...]:
+    """The calls of one forward pass, in the order they ran; what the model raises goes through."""
+    batch = int(x[0].shape[0])
+    calls: list[RecordedCall] = []
+    pending: list[tuple[tuple[Any, ...], Mapping[str, Any], bool | None]] = []
+
+    def on_inputs(_: str, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        layer = isinstance(operation, keras.layers.Layer)
+        pending.append((args, dict(kwargs), _training_now(kwargs) if layer else None))
+
+    def on_output(call_id: str, operation: Any, outputs: Any) -> Any:
+        args, kwargs, mode = pending.pop()
+        floating = [tensor for tensor in keras.tree.flatten(outputs) if is_floating(tensor)]
+        calls.append(
+            RecordedCall(
+                id=call_id,
+                operation=operation,
+                args=args,
+                kwargs=kwargs,
+                training=mode,
+                batch=batch,
+                outputs=tuple(
+                    (tuple(t.shape), keras.backend.standardize_dtype(t.dtype)) for t in floating
+                ),
+            )
+        )
+        return outputs
+
+    takes_mode = getattr(model, "_call_has_training_arg", True)
+    with Taps(model, on_output, on_inputs=on_inputs):
+        tensors = [keras.ops.convert_to_tensor(array) for array in x]
+        model(inputs.pack(tensors), **({"training": training} if takes_mode else {}))
+    return tuple(calls)
+
+
+def _mapped(
+    function: Callable[[Any], Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(keras.tree.map_structure(function, (args, dict(kwargs))))
+
+
+def _is_input(leaf: Any) -> bool:
+    # Arrays and variables among the arguments are constants of the call.
+    return bool(keras.ops.is_tensor(leaf)) and is_floating(leaf)
+
+
+def _training_now(kwargs: Mapping[str, Any]) -> bool:
+    """The mode of the layer that is being called: its own argument, else that of the call around.
+
+    There is no public way to the latter.
+    """
+    from keras.src.backend.common import global_state
+
+    if kwargs.get("training") is not None:
+        return bool(kwargs["training"])
+    context = global_state.get_global_attribute("current_call_ctx")
+    return bool(context.get_value("training")) if context is not None else False
+
+
+def _mask_of(tensor: Tensor) -> Tensor | None:
+    return getattr(tensor, "_keras_mask", None)
+
+
+def _set_mask(tensor: Tensor, mask: Tensor) -> None:
+    from keras.src import backend
+
+    backend.set_keras_mask(tensor, mask)
+
+
+def _with_mask_of(tensor: Tensor, original: Tensor) -> Tensor:
+    mask = _mask_of(original)
+    if mask is not None:
+        _set_mask(tensor, mask)
+    return tensor
