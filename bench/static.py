@@ -11,20 +11,17 @@ children together. The reference is a process that does nothing but `keras.savin
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
-import psutil
 from onnx import TensorProto, helper, numpy_helper
+from processes import Case
 
 LOAD = "import sys, keras; keras.saving.load_model(sys.argv[1])"
 SAVE = """
@@ -35,51 +32,10 @@ model.compile("adam", "categorical_crossentropy")
 for path in sys.argv[1:]:
     model.save(path)
 """
-POLL_S = 0.01
 #: The most that a static audit may take: a share of the reference's time, and MiB.
 SHARE = 1 / 6
 MEMORY_MIB = 300
 EXTERNAL_MEMORY_MIB = 500
-
-
-@dataclass(kw_only=True)
-class Case:
-    """One command, and what its runs took."""
-
-    name: str
-    command: list[str]
-    seconds: list[float] = field(default_factory=list)
-    peak_mib: float = 0.0
-
-    def run(self, folder: Path) -> None:
-        """Run it once, in `folder`."""
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        begun = time.perf_counter()
-        process = psutil.Popen(
-            self.command,
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None:
-            self.peak_mib = max(self.peak_mib, _resident(process) / 2**20)
-            time.sleep(POLL_S)
-        self.seconds.append(time.perf_counter() - begun)
-        if process.returncode not in (0, 1):
-            raise SystemExit(f"{self.name}: exit status {process.returncode}")
-
-
-def _resident(process: psutil.Process) -> int:
-    total = 0
-    try:
-        for member in (process, *process.children(recursive=True)):
-            # What a fork shares with its parent is counted once.
-            memory = member.memory_full_info() if member is not process else member.memory_info()
-            total += getattr(memory, "uss", memory.rss)
-    except psutil.Error:
-        pass
-    return total
 
 
 def audit(path: Path) -> Case:
