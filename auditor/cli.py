@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,16 +13,16 @@ from typing import Any, TypeVar
 
 import click
 
+from auditor.command_options import PATH, settings_options
 from auditor.config import FAIL_ON, Settings, nearest_config, read_config
 from auditor.discovery import model_files
-from auditor.errors import GebAuditError, UsageError, one_line
+from auditor.errors import GebAuditError, ProbeFailed, UsageError, one_line
 from auditor.finding import Severity
 from auditor.judgement import Selection
 from auditor.messages import internal, interrupted, tell
 from auditor.outputs import Outputs
 from auditor.pipeline import AuditOptions, Progress, audit_file, silent
-from auditor.probe.availability import BACKENDS
-from auditor.probe.settings import DEVICES, ProbeSettings
+from auditor.probe.settings import ProbeSettings
 from auditor.result import AuditResult, RefusedModel
 from auditor.streams import guarded_streams, reason
 
@@ -56,76 +55,8 @@ def cli() -> None:
     """
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that a configuration file can set too, and those that say which file."""
-    for option in reversed(_SETTINGS_OPTIONS):
-        command = option(command)
-    return command
-
-
-class Positive(click.FloatRange):
-    """A positive number that is one: `float` takes "nan" and "inf" too."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number. Raises `click.BadParameter`."""
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a positive, finite number.", param, ctx)
-        return number
-
-
-_PATH = click.Path(path_type=Path)
-_codes_option = partial(click.option, multiple=True, metavar="CODES")
-_SETTINGS_OPTIONS = (
-    click.option(
-        "--probe/--no-probe",
-        default=None,
-        help="Measure the model with a short instrumented run, or judge it from its file alone. "
-        "Default: probe when a backend is installed.",
-    ),
-    click.option("--backend", type=click.Choice(BACKENDS), help="What the probe runs on."),
-    click.option("--device", type=click.Choice(DEVICES), help="Default: auto."),
-    click.option(
-        "--data",
-        type=_PATH,
-        metavar="FILE.npz",
-        help="Arrays x and y (or x_0, x_1, …, or the names of inputs and outputs) to probe with. "
-        "Without it, synthetic batches are drawn to fit each input.",
-    ),
-    click.option("--batch-size", type=click.IntRange(1), help="Samples a batch."),
-    click.option("--batches", type=click.IntRange(1), help="Default: 3."),
-    click.option("--seed", type=click.IntRange(0), help="Default: 0."),
-    click.option("--loss", metavar="NAME", help="For a model that was saved uncompiled."),
-    click.option("--optimizer", metavar="NAME", help="For a model that was saved uncompiled."),
-    click.option("--learning-rate", type=Positive(0, min_open=True), metavar="X"),
-    _codes_option("--select", help="Rules to run, by code or prefix: GEB5. Repeatable."),
-    _codes_option("--ignore", help="Rules not to run."),
-    _codes_option("--extend-select", help="Rules to run besides those selected."),
-    click.option(
-        "--timeout",
-        type=Positive(0, min_open=True),
-        metavar="S",
-        help="Of the probe, in seconds. Default: 300.",
-    ),
-    click.option(
-        "--max-memory",
-        type=click.IntRange(1),
-        metavar="MIB",
-        help="Of the probe, in MiB. Default: 8192.",
-    ),
-    click.option("--unsafe", is_flag=True, help="Let code in the model file run in the probe."),
-    click.option("--config", type=_PATH, metavar="FILE", help="A configuration file to read."),
-    click.option("--isolated", is_flag=True, help="Read no configuration file."),
-    click.option("-v", "--verbose", count=True, help="Say more; details of errors too."),
-    click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto"),
-    click.option("--no-progress", is_flag=True, help="No progress on standard error."),
-)
-
-
 @cli.command()
-@click.argument("models", nargs=-1, metavar="MODEL...", type=_PATH)
+@click.argument("models", nargs=-1, metavar="MODEL...", type=PATH)
 @settings_options
 @click.option(
     "--fail-on",
@@ -160,7 +91,7 @@ def audit(models: tuple[Path, ...], quiet: bool, show_settings: bool, **given: A
 
 
 @cli.command()
-@click.argument("model", type=_PATH)
+@click.argument("model", type=PATH)
 @settings_options
 @click.option("--format", "form", type=click.Choice(["text", "json", "python"]), default="text")
 def plan(model: Path, form: str, **given: Any) -> int:
@@ -279,6 +210,7 @@ class Invocation:
                 loss=settings.loss,
                 optimizer=settings.optimizer,
                 learning_rate=settings.learning_rate,
+                curvature=settings.curvature,
                 unsafe=self.unsafe,
                 timeout_s=settings.timeout,
                 max_memory_mib=settings.max_memory,
@@ -304,7 +236,7 @@ class Invocation:
                 for file in files or ():
                     audit_one = partial(self._audit, file, options, _naming(progress, file))
                     result = self._attempt(file, audit_one)
-                    failed += result is None or bool(result.refused)
+                    failed += result is None or bool(result.refused) or self._fell_short(result)
                     if result is not None:
                         results.append(result)
         return Audited(results=tuple(results), failed=failed)
@@ -316,6 +248,20 @@ class Invocation:
         except RefusedModel as error:
             tell(error, self.verbose)
             return error.result
+
+    def _fell_short(self, result: AuditResult) -> bool:
+        """Whether a demanded probe came to an early end: it has its line, and is reported too.
+
+        Whoever demands a probe wants no gate that opens the more often the slower the machine is.
+        """
+        if result.probe is None or not result.probe.incomplete:
+            return False
+        demanded = bool(self.settings.probe)
+        if demanded or self.verbose:
+            which = "demanded probe" if demanded else "probe"
+            line = f"{result.model.path}: the {which} is incomplete: {result.probe.incomplete}"
+            tell(ProbeFailed(line, detail=result.probe.incomplete_detail), self.verbose)
+        return demanded
 
     def _attempt(self, path: Path, action: Callable[[], T]) -> T | None:
         """What `action` gives; None, and a line on standard error, if the model has to be left."""
@@ -337,10 +283,11 @@ class Invocation:
             yield silent
             return
         from rich.console import Console
-        from rich.markup import escape
 
-        with Console(stderr=True).status("reading") as status:
-            yield lambda phase: status.update(escape(phase))
+        from auditor.terminal_progress import terminal_progress
+
+        with terminal_progress(Console(stderr=True)) as progress:
+            yield progress
 
 
 _CODE_LISTS = ("select", "extend_select", "ignore")

@@ -39,6 +39,7 @@ class Settings:
     loss: str | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
+    curvature: int | None = None
     select: tuple[str, ...] = ("GEB",)
     extend_select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -232,6 +233,7 @@ _CHECKS: Mapping[str, Any] = {
     "loss": _text,
     "optimizer": _text,
     "learning_rate": _positive,
+    "curvature": _whole(0),
     "select": _texts,
     "extend_select": _texts,
     "ignore": _texts,

@@ -84,6 +84,7 @@ def audit(
     loss: str | None = None,
     optimizer: str | None = None,
     learning_rate: float | None = None,
+    curvature: int | None = None,
 ) -> AuditResult:
     """Audit a model.
 
@@ -92,8 +93,8 @@ def audit(
         data: `(x, y)` arrays, a dict of arrays by name, or the path of an .npz file; synthetic
             batches without it. Lists of arrays are several inputs or outputs.
         probe: True demands a probe, False does without, None probes where that is possible.
-        backend: "tensorflow"; default as the command line chooses it. A live Keras model is
-            probed in place, on the backend it runs on, and on no other.
+        backend: "tensorflow", "jax" or "torch"; default as the command line chooses it. A live
+            Keras model is probed in place, on the backend it runs on, and on no other.
         select: codes or prefixes of the rules to run; a string is one of them.
         ignore: codes or prefixes of rules not to run, likewise.
         batch_size: samples a batch.
@@ -102,11 +103,13 @@ def audit(
         loss: stands in for a model saved uncompiled.
         optimizer: likewise.
         learning_rate: likewise.
+        curvature: Lanczos steps for the sharpness; 0 for none, None for 8 where they cost little.
 
     Raises:
         UnreadableModel: the model cannot be read.
         UnsafeModel: the file is hostile and was not opened any further; `findings` say how.
-        ProbeFailed: a probe was demanded and could not be run.
+        ProbeFailed: a probe was demanded and could not be run. One that came to an early end with
+            something measured is a result: its `probe.incomplete` says what is missing, and why.
         UsageError: an argument is wrong.
     """
     with _data_file(data) as data_path:
@@ -117,6 +120,7 @@ def audit(
             loss=loss,
             optimizer=optimizer,
             learning_rate=learning_rate,
+            curvature=curvature,
         )
         if batch_size is not None:
             settings = replace(settings, batch_size=batch_size)

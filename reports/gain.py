@@ -44,6 +44,25 @@ def gains(result: AuditResult) -> Mapping[str, float]:
     return {}
 
 
+def random_gains(result: AuditResult) -> Mapping[str, float]:
+    """Factor on a random gradient's norm, by the call's Jacobian, for calls without a gain.
+
+    ‖J‖_F/√n_out, as E‖Jᵀg‖² = ‖J‖²_F ‖g‖²/n_out for a g of random direction. Of calls with one
+    input only: of several, it is no single one's.
+    """
+    if result.probe is None:
+        return {}
+    own, found = gains(result), {}
+    for call in result.graph.calls:
+        measured = result.probe.calls.get(call.id)
+        if measured is None or measured.jacobian is None or call.id in own:
+            continue
+        factor = measured.jacobian.forward_gain
+        if len(result.graph.predecessors(call.id)) == 1 and math.isfinite(factor) and factor > 0:
+            found[call.id] = factor
+    return found
+
+
 def measured_change(
     calls: Mapping[str, CallMeasurement], source: str | None, target: str
 ) -> float | None:
@@ -61,7 +80,7 @@ def shades(result: AuditResult) -> Mapping[str, Shades]:
     calls = result.probe.calls if result.probe is not None else {}
     gradient_median = _median(call.gradient_norm for call in calls.values())
     rms_median = _median(call.rms for call in calls.values())
-    known = gains(result)
+    known = {**gains(result), **random_gains(result)}
     shaded: dict[str, Shades] = {}
     for call in result.graph.calls:
         measured = calls.get(call.id)

@@ -17,7 +17,7 @@ from auditor.graph.layer_graph import LayerCall
 from auditor.graph.operators import KERNEL_OPS, Op
 from auditor.result import AuditResult
 
-from . import gain, printable, quantity, wording
+from . import estimate_view, gain, printable, quantity, wording
 from .gain import Shades
 from .layer_view import shapes
 from .segments import Segment, segments
@@ -78,13 +78,17 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """All tiles, in order. `measured` tells whether shades rest on a probe or on the forecast."""
+    """All tiles, in order. `measured` tells whether shades rest on a probe or on the forecast.
+
+    `random` tells whether some gains are those of a random gradient.
+    """
 
     tiles: tuple[Tile, ...]
     beads: bool
     left_out: int
     measured: bool
     forecast: bool
+    random: bool
 
 
 def draw(result: AuditResult, anchors: Mapping[str, str], severities: Mapping[str, str]) -> Drawing:
@@ -104,6 +108,7 @@ def draw(result: AuditResult, anchors: Mapping[str, str], severities: Mapping[st
         left_out=len(calls) - len(shown),
         measured=result.probe is not None,
         forecast=result.probe is None and bool(gain.gains(result)),
+        random=bool(gain.random_gains(result)),
     )
 
 
@@ -115,7 +120,8 @@ class _Artist:
         self.anchors = anchors
         self.severities = severities
         self.shades = gain.shades(result)
-        self.gains = gain.gains(result)
+        self.random = gain.random_gains(result)
+        self.gains = {**gain.gains(result), **self.random}
 
     def tiles(self) -> Iterator[Tile]:
         cut = list(segments(self.result.graph))
@@ -225,9 +231,12 @@ class _Artist:
         factor = self.gains.get(call.id)
         if factor is not None:
             source = "gain" if self.result.probe is not None else "forecast gain"
-            lines.append(f"{source} {quantity.factor(factor)}")
+            of = " of a random gradient" if call.id in self.random else ""
+            lines.append(f"{source} {quantity.factor(factor)}{of}")
         measured = self.result.probe.calls.get(call.id) if self.result.probe is not None else None
         if measured is not None:
+            if measured.jacobian is not None:
+                lines.append(f"σ₁ {estimate_view.value(measured.jacobian.spectral_norm)}")
             lines.append(f"gradient norm {quantity.number(measured.gradient_norm)}")
             lines.append(f"output rms {quantity.number(measured.rms)}")
             if not measured.finite_forward:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import enum
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
-
-import numpy as np
 
 from auditor.finding import Evidence, Finding, Skipped
 from auditor.graph.forecast import Forecast
 from auditor.graph.layer_graph import LayerCall
-from auditor.measurement import CallMeasurement, Distribution, ProbeResult
 from auditor.plan.settings import Plan, Setting
 from auditor.result import AuditResult
+
+from .json_probe import probe_document
+from .json_value import json_value
 
 SCHEMA_VERSION = 1
 
@@ -54,20 +51,20 @@ def document(result: AuditResult) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "geb-audit", "version": result.version},
         "model": {
-            "path": _value(result.model.path),
+            "path": json_value(result.model.path),
             "format": result.model.format,
             "sha256": result.model.sha256,
-            "writer": _value(result.model.writer),
+            "writer": json_value(result.model.writer),
             "parameters": result.model.parameters,
             "trainable_parameters": result.model.trainable_parameters,
-            "notes": _value(result.graph.notes),
+            "notes": json_value(result.graph.notes),
         },
         "verdict": result.verdict.value,
         "risk": None,
         "layers": [_layer(call) for call in result.graph.calls],
         "forecast": None if result.forecast is None else _forecast(result.forecast),
-        "probe": None if result.probe is None else _probe(result.probe),
-        "probe_skipped": _value(result.probe_skipped) or None,
+        "probe": None if result.probe is None else probe_document(result.probe),
+        "probe_skipped": json_value(result.probe_skipped) or None,
         "findings": [_finding(finding) for finding in result.findings],
         "skipped": [_skipped(skipped) for skipped in result.skipped],
         "plan": _plan(result.plan),
@@ -76,95 +73,32 @@ def document(result: AuditResult) -> dict[str, Any]:
 
 def _layer(call: LayerCall) -> dict[str, Any]:
     return {
-        "id": _value(call.id),
-        "name": _value(call.name),
-        "kind": _value(call.kind),
+        "id": json_value(call.id),
+        "name": json_value(call.name),
+        "kind": json_value(call.kind),
         "op": call.op.value,
-        "path": _value(call.path),
-        "in_shapes": _value(call.in_shapes),
-        "out_shapes": _value(call.out_shapes),
+        "path": json_value(call.path),
+        "in_shapes": json_value(call.in_shapes),
+        "out_shapes": json_value(call.out_shapes),
         "parameters": call.parameters,
         "trainable": call.trainable,
-        "dtype": _value(call.dtype),
-        "activation": _value(call.activation),
-        "note": _value(call.note),
+        "dtype": json_value(call.dtype),
+        "activation": json_value(call.activation),
+        "note": json_value(call.note),
     }
 
 
 def _forecast(forecast: Forecast) -> dict[str, Any]:
     return {
-        "growth_rate": _value(forecast.growth_rate),
+        "growth_rate": json_value(forecast.growth_rate),
         "layers": {
-            _value(call_id): {"gain": _value(call.gain), "variance": _value(call.variance)}
+            json_value(call_id): {
+                "gain": json_value(call.gain),
+                "variance": json_value(call.variance),
+            }
             for call_id, call in forecast.calls.items()
         },
-        "covered": _value(forecast.covered),
-    }
-
-
-def _probe(probe: ProbeResult) -> dict[str, Any]:
-    return {
-        "backend": probe.backend,
-        "device": _value(probe.device),
-        "dtype": probe.dtype,
-        "seed": probe.seed,
-        "batch_size": probe.batch_size,
-        "batches": probe.batches,
-        "data": _value(probe.data),
-        "targets": _value(probe.targets),
-        "assumptions": _value(probe.assumptions),
-        "seconds": _value(probe.seconds),
-        "loss": _value(probe.loss),
-        "depth": probe.depth,
-        "growth_rate": _value(probe.growth_rate),
-        "growth_interval": _value(probe.growth_interval),
-        "growth_points": probe.growth_points,
-        "gradient_norm": _distribution(probe.gradient_norm),
-        "gradient_ratio": _value(probe.gradient_ratio),
-        "forward_ratio": _value(probe.forward_ratio),
-        "gsc": _value(probe.gsc),
-        "loss_at_start": _value(probe.loss_at_start),
-        "loss_expected": _value(probe.loss_expected),
-        "trial_losses": _value(probe.trial_losses),
-        "step_slope": _value(probe.step_slope),
-        "step_curvature": _value(probe.step_curvature),
-        "first_nonfinite_forward": _value(probe.first_nonfinite_forward),
-        "first_nonfinite_backward": _value(probe.first_nonfinite_backward),
-        "sharpness": None,
-        "noise_scale": None,
-        "layers": {_value(call_id): _call(call) for call_id, call in probe.calls.items()},
-        "skipped": _value(probe.skipped),
-    }
-
-
-def _call(call: CallMeasurement) -> dict[str, Any]:
-    return {
-        "mean": _value(call.mean),
-        "rms": _value(call.rms),
-        "max_abs": _value(call.max_abs),
-        "zero_share": _value(call.zero_share),
-        "dead_share": _value(call.dead_share),
-        "saturated_share": _value(call.saturated_share),
-        "gradient_norm": _value(call.gradient_norm),
-        "gradient_rms": _value(call.gradient_rms),
-        "weight_norm": _value(call.weight_norm),
-        "weight_gradient_norm": _value(call.weight_gradient_norm),
-        "update_ratio": _value(call.update_ratio),
-        "finite_forward": call.finite_forward,
-        "finite_backward": call.finite_backward,
-    }
-
-
-def _distribution(distribution: Distribution | None) -> dict[str, Any] | None:
-    if distribution is None:
-        return None
-    return {
-        "mean": _value(distribution.mean),
-        "p10": _value(distribution.p10),
-        "p50": _value(distribution.p50),
-        "p90": _value(distribution.p90),
-        "max": _value(distribution.max),
-        "count": distribution.count,
+        "covered": json_value(forecast.covered),
     }
 
 
@@ -174,29 +108,29 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "name": finding.name,
         "severity": finding.severity.value,
         "confidence": finding.confidence.value,
-        "layers": _value(finding.layers),
-        "message": _value(finding.message),
+        "layers": json_value(finding.layers),
+        "message": json_value(finding.message),
         "evidence": [_evidence(evidence) for evidence in finding.evidence],
-        "remedy": _value(finding.remedy),
+        "remedy": json_value(finding.remedy),
         "fingerprint": finding.fingerprint,
-        "references": _value(finding.references),
+        "references": json_value(finding.references),
     }
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:
     return {
-        "name": _value(evidence.name),
-        "value": _value(evidence.value),
-        "unit": _value(evidence.unit),
-        "stderr": _value(evidence.stderr),
+        "name": json_value(evidence.name),
+        "value": json_value(evidence.value),
+        "unit": json_value(evidence.unit),
+        "stderr": json_value(evidence.stderr),
         "bound": evidence.bound.value,
-        "method": _value(evidence.method),
+        "method": json_value(evidence.method),
         "products": evidence.products,
     }
 
 
 def _skipped(skipped: Skipped) -> dict[str, Any]:
-    return {"code": skipped.code, "reason": _value(skipped.reason)}
+    return {"code": skipped.code, "reason": json_value(skipped.reason)}
 
 
 def _plan(plan: Plan) -> dict[str, Any]:
@@ -210,8 +144,8 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "accumulation": _setting(plan.accumulation),
         "precision": _setting(plan.precision),
         "loss": _setting(plan.loss),
-        "notes": _value(plan.notes),
-        "snippet": _value(plan.snippet),
+        "notes": json_value(plan.notes),
+        "snippet": json_value(plan.snippet),
     }
 
 
@@ -219,40 +153,15 @@ def _setting(setting: Setting | None) -> dict[str, Any] | None:
     if setting is None:
         return None
     return {
-        "name": _value(setting.name),
-        "value": _value(setting.value),
-        "low": _value(setting.low),
-        "high": _value(setting.high),
-        "unit": _value(setting.unit),
-        "current": _value(setting.current),
-        "because": _value(setting.because),
-        "reason": _value(setting.reason),
-        "formula": _value(setting.formula),
-        "layers": _value(setting.layers),
-        "config": _value(setting.config),
+        "name": json_value(setting.name),
+        "value": json_value(setting.value),
+        "low": json_value(setting.low),
+        "high": json_value(setting.high),
+        "unit": json_value(setting.unit),
+        "current": json_value(setting.current),
+        "because": json_value(setting.because),
+        "reason": json_value(setting.reason),
+        "formula": json_value(setting.formula),
+        "layers": json_value(setting.layers),
+        "config": json_value(setting.config),
     }
-
-
-def _value(value: Any) -> Any:
-    """`value` as JSON knows it: non-finite numbers as strings, lone surrogates as escapes."""
-    if isinstance(value, enum.Enum):
-        return _value(value.value)
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, np.generic):
-        return _value(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else _nonfinite(value)
-    if isinstance(value, Mapping):
-        return {_value(str(key)): _value(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [_value(item) for item in value]
-    return _value(str(value))
-
-
-def _nonfinite(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"

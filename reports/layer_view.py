@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from auditor.graph.cost import CallCost, ModelCost
@@ -12,27 +12,11 @@ from auditor.graph.layer_graph import LayerCall, Shape
 from auditor.measurement import CallMeasurement
 from auditor.result import AuditResult
 
-from . import gain, printable, quantity, wording
+from . import estimate_view, gain, printable, prose, quantity, wording
+from .table import Cell, Column
 
 #: Rows a page shows; beyond, calls that findings name come first.
 MOST_ROWS = 2_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A numeric column; `title` explains the `label`."""
-
-    label: str
-    title: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A number as shown, and the key that sorts it (empty: unknown). `shade` may be empty."""
-
-    text: str
-    sort: str
-    shade: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +47,21 @@ class LayerTable:
 #: (label, title, value of a measured call, formatting)
 Measure = tuple[str, str, Callable[[CallMeasurement], float | None], Callable[[float], str]]
 MEASURES: tuple[Measure, ...] = (
-    ("Output rms", "root mean square of the call's output", lambda m: m.rms, quantity.number),
     (
         "Gradient norm",
         "‖∂L/∂h‖₂ of the call's output h for one sample, median over samples and batches",
         lambda m: m.gradient_norm,
         quantity.number,
     ),
+    (
+        "GSC",
+        "gradient scale coefficient from the call's output h to the model's y: ‖∂y/∂h‖ as a mean "
+        "over directions, times ‖h‖/‖y‖, so that all scale is taken out; growth along the depth "
+        "that no rescaling removes (Philipp et al. 2017)",
+        lambda m: m.gsc,
+        quantity.number,
+    ),
+    ("Output rms", "root mean square of the call's output", lambda m: m.rms, quantity.number),
     (
         "Update ratio",
         "‖Δw‖/‖w‖ of the declared optimizer's first step",
@@ -82,13 +74,24 @@ MEASURES: tuple[Measure, ...] = (
         lambda m: m.dead_share,
         quantity.share,
     ),
-    (
-        "Saturated",
-        "share of output values beyond 95 % of the activation's range",
-        lambda m: m.saturated_share,
-        quantity.share,
-    ),
 )
+
+
+LOCAL_GAIN = Column(
+    label="Local gain",
+    title="‖J‖_F/√n, J the call's own Jacobian and n its inputs: the factor on the rms of a random "
+    "gradient from output to input; 1 keeps it (He et al. 2022)",
+)
+SPECTRAL_NORM = Column(
+    label="σ₁",
+    title="largest singular value of the call's Jacobian, the growth in the worst direction; ≥ "
+    "marks a lower bound, behind it what it may be too small by",
+)
+SATURATED = Column(
+    label="Saturated", title="share of output values beyond 95 % of the activation's range"
+)
+#: Stands for a call that the probe did not reach.
+NOT_MEASURED = CallMeasurement()
 
 
 #: The same of what a call costs. Short labels: the table is wide.
@@ -191,18 +194,9 @@ def _columns(
     factors = gain.gains(result)
     shades = gain.shades(result)
     source = "measured" if result.probe is not None else "forecast, not measured"
+    calls = result.probe.calls if result.probe is not None else {}
+    measured = [(call.id, calls.get(call.id, NOT_MEASURED)) for call in rows]
     columns: list[tuple[Column, Cells]] = [
-        (
-            Column(label="Parameters", title="values in the layer's weights"),
-            {call.id: _cell(call.parameters or None, quantity.number) for call in rows},
-        ),
-        *(
-            (
-                Column(label=label, title=title),
-                {call.id: _cell(value(cost.calls[call.id]), formatted) for call in rows},
-            )
-            for label, title, value, formatted in COSTS
-        ),
         (
             Column(
                 label="Gain",
@@ -214,14 +208,28 @@ def _columns(
                 for call in rows
             },
         ),
+        (LOCAL_GAIN, {call_id: _local_gain(call) for call_id, call in measured}),
+        (SPECTRAL_NORM, {call_id: _spectral_norm(call) for call_id, call in measured}),
+        *(
+            (
+                Column(label=label, title=title),
+                {call_id: _cell(value(call), formatted) for call_id, call in measured},
+            )
+            for label, title, value, formatted in MEASURES
+        ),
+        (SATURATED, {call_id: _saturated(call) for call_id, call in measured}),
+        (
+            Column(label="Parameters", title="values in the layer's weights"),
+            {call.id: _cell(call.parameters or None, quantity.number) for call in rows},
+        ),
+        *(
+            (
+                Column(label=label, title=title),
+                {call.id: _cell(value(cost.calls[call.id]), formatted) for call in rows},
+            )
+            for label, title, value, formatted in COSTS
+        ),
     ]
-    calls = result.probe.calls if result.probe is not None else {}
-    for label, title, value, formatted in MEASURES:
-        cells = {
-            call.id: _cell(value(calls[call.id]) if call.id in calls else None, formatted)
-            for call in rows
-        }
-        columns.append((Column(label=label, title=title), cells))
     if result.probe is None and result.forecast is not None:
         forecast = result.forecast.calls
         cells = {
@@ -239,6 +247,43 @@ def _columns(
         for column, cells in columns
         if any(cell.text != quantity.ABSENT for cell in cells.values())
     ]
+
+
+def _local_gain(call: CallMeasurement) -> Cell:
+    jacobian = call.jacobian
+    if jacobian is None:
+        return Cell(text=quantity.ABSENT, sort="", title=prose.plain(call.jacobian_skipped or ""))
+    gained = jacobian.backward_gain
+    apart = "of a whole batch, whose samples it couples; " if jacobian.couples_samples else ""
+    norm = jacobian.frobenius_norm
+    return Cell(
+        text=quantity.factor(gained),
+        sort=f"{gained:.6g}",
+        shade=gain.shade(gained, gain.GAIN_STEPS),
+        title=f"{apart}forward {quantity.factor(jacobian.forward_gain)}; ‖J‖_F "
+        f"{estimate_view.value(norm)}, {estimate_view.how(norm)}",
+    )
+
+
+def _spectral_norm(call: CallMeasurement) -> Cell:
+    if call.jacobian is None:
+        return Cell(text=quantity.ABSENT, sort="")
+    isometry = call.jacobian.isometry
+    return estimate_view.cell(
+        call.jacobian.spectral_norm,
+        "" if isometry is None else f"mean σ²/σ₁² = {quantity.number(isometry, 2)}",
+    )
+
+
+def _saturated(call: CallMeasurement) -> Cell:
+    over = call.saturation
+    title = (
+        ""
+        if over is None
+        else f"distance from the middle over the half range: median {quantity.number(over.p50)}, "
+        f"90th percentile {quantity.number(over.p90)}, largest {quantity.number(over.max)}"
+    )
+    return replace(_cell(call.saturated_share, quantity.share), title=title)
 
 
 def _cell(value: Number | None, formatted: Callable[[Number], str], shade: str = "") -> Cell:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from . import quantity
 
+#: Axes of at most so many decades have ticks within a decade: whole ones would be one or two.
+DETAILED = 2.2
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogAxis:
@@ -30,7 +33,7 @@ class LogAxis:
     def ticks(self, most: int) -> list[tuple[float, str]]:
         """(place, label) of at most about `most` ticks, at round powers or round numbers."""
         span = self.high - self.low
-        if span <= 1.6:
+        if span <= DETAILED:
             fractions = (1, 2, 5) if span > 0.7 else (1, 1.5, 2, 3, 4, 5, 7)
             exponents = [
                 decade + math.log10(fraction)
@@ -46,6 +49,6 @@ class LogAxis:
 
     @staticmethod
     def _label(exponent: float, span: float) -> str:
-        if span <= 1.6 or -3 <= exponent <= 4:
+        if span <= DETAILED or -3 <= exponent <= 4:
             return quantity.number(float(f"{10**exponent:.3g}"))
         return quantity.power(round(exponent))

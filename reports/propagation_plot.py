@@ -12,36 +12,38 @@ from auditor.graph.paths import kernel_depth
 from auditor.measurement import CallMeasurement, ProbeResult
 from auditor.result import AuditResult
 
-from . import printable, quantity
+from . import estimate_view, printable, quantity
 from .log_axis import LogAxis
+from .plot_frame import BOTTOM, LEFT, RIGHT, TOP, Tick, steps
 
 #: Calls plotted; beyond, every second, third, … call.
 MOST_POINTS = 1_500
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 24.0
+#: What the panel of local gains draws of a call, by the class of its mark.
+GAIN_KEYS = (("dot", "gain of a random gradient"), ("reach", "up to σ₁, the worst direction"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A call in the plot, pixels. `mark` is "dot", "nonfinite" (at the top) or "zero" (below)."""
+    """A call in the plot, pixels. `mark` is "dot", "nonfinite" (at the top) or "zero" (below).
+
+    `peak` is the height of a second, larger value of the call, or None.
+    """
 
     x: float
     y: float
     mark: str
     tooltip: str
     anchor: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tick:
-    """A tick: pixels along its axis, and its label."""
-
-    at: float
-    label: str
+    peak: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One quantity against depth. `trend` and `band` are SVG path data, or empty."""
+    """One quantity against depth. `trend` and `band` are SVG path data, or empty.
+
+    `one` is the height of 1 where that is what healthy is, or None; `keys` says what is drawn
+    where it is more than dots.
+    """
 
     key: str
     title: str
@@ -57,6 +59,8 @@ class Panel:
     trend: str
     band: str
     trend_label: str
+    one: float | None = None
+    keys: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,8 @@ class _Value:
     call_id: str
     depth: float
     value: float | None
+    peak: float | None = None
+    said: str = ""
 
 
 def propagation_plot(result: AuditResult, anchors: Mapping[str, str]) -> Plot | None:
@@ -91,6 +97,7 @@ def propagation_plot(result: AuditResult, anchors: Mapping[str, str]) -> Plot | 
         chosen = dict(list(calls.items())[::step]) if step else {}
         series.append(("gradient", "Gradient norm ‖∂L/∂h‖", _values(chosen, depths, _gradient)))
         series.append(("activation", "Output rms", _values(chosen, depths, _rms)))
+        series.append(("local", "Local gain ‖J‖/√n", _gains(chosen, depths)))
         source = "measured"
     elif result.forecast is not None:
         forecast = result.forecast.calls
@@ -111,6 +118,7 @@ def propagation_plot(result: AuditResult, anchors: Mapping[str, str]) -> Plot | 
     series = [part for part in series if any(_plottable(value.value) for value in part[2])]
     if not series:
         return None
+    deepest = max(1.0, max(value.depth for _, _, values in series for value in values))
 
     def panels(width: float, height: float, depth_ticks: int) -> tuple[Panel, ...]:
         return tuple(
@@ -121,6 +129,7 @@ def propagation_plot(result: AuditResult, anchors: Mapping[str, str]) -> Plot | 
                 anchors,
                 result.probe if key == "gradient" else None,
                 (width, height, depth_ticks),
+                deepest,
             )
             for key, title, values in series
         )
@@ -138,6 +147,30 @@ def _gradient(call: CallMeasurement) -> float | None:
 
 def _rms(call: CallMeasurement) -> float | None:
     return call.rms if call.finite_forward else math.nan
+
+
+def _gains(calls: Mapping[str, CallMeasurement], depths: Mapping[str, float]) -> list[_Value]:
+    """Backward gains with σ₁ above them: σ₁ is never below, as no root mean square exceeds it."""
+    values = []
+    for call_id, call in calls.items():
+        jacobian = call.jacobian
+        if jacobian is None:
+            continue
+        gain, peak = jacobian.backward_gain, jacobian.spectral_norm
+        said = (
+            f"local gain {quantity.number(gain)}, σ₁ {estimate_view.value(peak)} "
+            f"{estimate_view.error(peak)}"
+        )
+        values.append(
+            _Value(
+                call_id=call_id,
+                depth=depths[call_id],
+                value=gain,
+                peak=peak.value if _plottable(peak.value) else None,
+                said=said.rstrip(),
+            )
+        )
+    return values
 
 
 def _values(
@@ -175,10 +208,15 @@ def _panel(
     anchors: Mapping[str, str],
     probe: ProbeResult | None,
     size: tuple[float, float, int],
+    last: float,
 ) -> Panel:
     width, height, depth_ticks = size
-    axis = LogAxis.over([v.value for v in values if v.value is not None and _plottable(v.value)])
-    last = max(1.0, max(value.depth for value in values))
+    local = key == "local"
+    shown = [number for v in values for number in (v.value, v.peak)]
+    axis = LogAxis.over(
+        [number for number in shown if number is not None and _plottable(number)]
+        + ([1.0] if local else [])
+    )
     right, bottom = width - RIGHT, height - BOTTOM
 
     def x(depth: float) -> float:
@@ -200,11 +238,13 @@ def _panel(
         ticks=tuple(
             Tick(at=bottom - (bottom - TOP) * place, label=text) for place, text in axis.ticks(5)
         ),
-        depths=tuple(Tick(at=x(depth), label=f"{depth:,}") for depth in _steps(last, depth_ticks)),
+        depths=tuple(Tick(at=x(depth), label=f"{depth:,}") for depth in steps(last, depth_ticks)),
         points=tuple(_points(values, anchors, x, y, bottom)),
         trend=trend,
         band=band,
         trend_label=label,
+        one=y(0.0) if local else None,
+        keys=GAIN_KEYS if local else (),
     )
 
 
@@ -228,8 +268,13 @@ def _points(
             y=height,
             mark=mark,
             tooltip=f"{printable.name(value.call_id)}: "
-            + ("NaN or infinite" if mark == "nonfinite" else quantity.number(value.value)),
+            + (
+                value.said or quantity.number(value.value)
+                if mark != "nonfinite"
+                else "NaN or infinite"
+            ),
             anchor=anchors.get(value.call_id, ""),
+            peak=y(math.log10(value.peak)) if mark == "dot" and value.peak else None,
         )
 
 
@@ -264,10 +309,3 @@ def _trend(
         band = f"M{line(low, first)}L{line(low, last)}L{line(high, last)}L{line(high, first)}Z"
         label += f" (95 %: {quantity.interval(*interval)})"
     return f"M{line(slope, first)}L{line(slope, last)}", band, label
-
-
-def _steps(last: float, most: int) -> range:
-    step = next(
-        s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000) if last / s <= most
-    )
-    return range(0, int(last) + 1, step)

@@ -50,6 +50,15 @@ def factor(value: float | None) -> str:
     return f"×{number(value)}"
 
 
+def compounded(value: float, times: int) -> str:
+    """The multiplier that `value` comes to when it is applied so many times, whatever its size."""
+    if not math.isfinite(value) or value <= 0:
+        return factor(value if value != 0 or times else 1.0)
+    exponent = times * math.log10(value)
+    # Beyond the range of floats, the power alone is told.
+    return factor(10.0**exponent) if abs(exponent) < 300 else f"×{power(round(exponent))}"
+
+
 def interval(low: float | None, high: float | None) -> str:
     """`low` to `high`; half-open intervals as a bound."""
     if low is None and high is None:

@@ -122,6 +122,8 @@ def _model(result: AuditResult, verbose: bool, width: int) -> Iterator[Renderabl
         yield _indented(Text(f"Read with HDF5 {result.model.hdf5}.", style="dim"), 1)
     if result.probe is not None:
         yield _indented(Text(_probed(result.probe), style="dim"), 1)
+        if result.probe.incomplete:
+            yield _indented(_incomplete(result.probe), 1)
     elif result.verdict.value != "unknown" and result.probe_skipped:
         yield _indented(Text(f"Probe skipped: {probe_reason(result)}", style="dim"), 1)
     if verdict.headlines:
@@ -143,6 +145,12 @@ def _probed(probe: ProbeResult) -> str:
     batches = wording.plural(probe.batches, "batch", "batches")
     samples = wording.plural(probe.batch_size, "sample", "samples")
     return f"Probed on {data}{drawn}: {batches} of {samples}."
+
+
+def _incomplete(probe: ProbeResult) -> Text:
+    return Text.assemble(
+        ("Probe incomplete", "bold yellow"), f": {prose.plain(probe.incomplete).rstrip('.')}."
+    )
 
 
 def _headlines(verdict: VerdictView, width: int) -> Iterator[RenderableType]:

@@ -10,8 +10,10 @@ from auditor.finding import Severity
 from auditor.measurement import ProbeResult
 from auditor.result import AuditResult, Verdict
 
-from . import printable, prose, quantity, wording
+from . import estimate_view, printable, prose, quantity, wording
+from .jacobian_view import local_gains
 from .prose import Span
+from .time_view import furthest, reach
 
 PROBE_SKIPPED = "probe skipped: "
 #: A growth a layer whose 95 % interval spans more than this factor is not told from any other.
@@ -135,6 +137,7 @@ def _measured(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
             if healthy is None
             else f"a healthy head: {quantity.number(healthy)}",
         )
+    yield from _local(result)
     norm = probe.gradient_norm
     if norm is not None:
         yield Headline(
@@ -150,6 +153,27 @@ def _measured(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
             value=f"{quantity.number(first)} → {quantity.number(last)}",
             detail=f"over {wording.plural(len(probe.trial_losses) - 1, 'step', 'steps')}"
             f"{_optimizer(result)}{lost}",
+        )
+
+
+def _local(result: AuditResult) -> Iterator[Headline]:
+    """The Jacobians of single calls, and of a recurrent layer's steps."""
+    gains = local_gains(result)
+    if gains is not None:
+        of = "layers with a kernel" if gains.kernels else "calls"
+        yield Headline(
+            label="Local gains",
+            value=quantity.interval(gains.low, gains.high),
+            detail=f"middle 80 % of {of}; largest σ₁ {estimate_view.value(gains.largest)} at "
+            f"{printable.name(gains.where, 60)}",
+        )
+    recurrent = furthest(result)
+    if recurrent is not None:
+        call_id, time = recurrent
+        yield Headline(
+            label="Growth along time",
+            value=quantity.factor(time.growth.value),
+            detail=f"a step, {printable.name(call_id, 60)}; {reach(time)}",
         )
 
 

@@ -11,7 +11,9 @@ from auditor.measurement import ProbeResult
 from auditor.result import AuditResult
 
 from . import printable, prose, quantity, wording
+from .attention_view import attention_table
 from .cost_view import cost_view
+from .curvature_view import CurvatureView, curvature_view
 from .finding_view import (
     FindingView,
     SkippedView,
@@ -20,13 +22,15 @@ from .finding_view import (
     worst_severity,
 )
 from .graph_drawing import Drawing, draw
+from .jacobian_view import Unmeasured, by_reason, jacobians, unmeasured_jacobians
 from .layer_view import LayerTable, layer_table, row_anchors
 from .plan_view import Because, PlanView, plan_view
+from .profile_plot import ProfilePlot, profile_plot
 from .propagation_plot import Plot, propagation_plot
+from .stage_view import stage_table
+from .table import MeasureTable
+from .time_view import time_table
 from .verdict_view import VerdictView, probe_reason, verdict_view
-
-#: Calls a page lists as not measured; the rest are counted.
-LISTED_UNMEASURED = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +45,16 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeView:
-    """What ran, what it assumed, and which calls it did not reach."""
+    """What ran, what it assumed, and which calls and Jacobians it did not measure, by reason.
+
+    `incomplete` says why it ended early, or is empty.
+    """
 
     facts: tuple[Fact, ...]
     assumptions: tuple[tuple[prose.Span, ...], ...]
-    unmeasured: tuple[tuple[str, str], ...]
-    unmeasured_left_out: int
+    incomplete: str
+    unmeasured: tuple[Unmeasured, ...]
+    no_jacobian: tuple[Unmeasured, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +71,9 @@ class ModelView:
     skipped_rules: int
     drawing: Drawing
     plot: Plot | None
+    profile: ProfilePlot | None
+    measures: tuple[MeasureTable, ...]
+    curvature: CurvatureView | None
     layers: LayerTable
     calls: int
     probe: ProbeView | None
@@ -115,9 +126,20 @@ def model_view(result: AuditResult, anchor: str) -> ModelView:
         skipped_rules=len(result.skipped),
         drawing=draw(result, anchors, severities),
         plot=propagation_plot(result, anchors),
+        profile=profile_plot(result, anchors),
+        measures=tuple(
+            table
+            for table in (
+                time_table(result, anchors),
+                attention_table(result, anchors),
+                stage_table(result, anchors),
+            )
+            if table is not None
+        ),
+        curvature=curvature_view(result),
         layers=layer_table(result, cost, anchors, severities),
         calls=len(result.graph.calls),
-        probe=None if result.probe is None else _probe(result.probe),
+        probe=None if result.probe is None else _probe(result, result.probe),
         probe_skipped=probe_reason(result),
         plan=plan_view(result, because),
         notes=tuple(prose.spans(note) for note in result.graph.notes),
@@ -171,19 +193,17 @@ def _training(result: AuditResult) -> str:
     return f"{named}, {losses}" if losses else named
 
 
-def _probe(probe: ProbeResult) -> ProbeView:
-    listed = list(probe.skipped.items())[:LISTED_UNMEASURED]
+def _probe(result: AuditResult, probe: ProbeResult) -> ProbeView:
     return ProbeView(
-        facts=tuple(_probe_facts(probe)),
+        facts=tuple(_probe_facts(result, probe)),
         assumptions=tuple(prose.spans(sentence) for sentence in probe.assumptions),
-        unmeasured=tuple(
-            (printable.name(call_id), prose.plain(reason)) for call_id, reason in listed
-        ),
-        unmeasured_left_out=len(probe.skipped) - len(listed),
+        incomplete=prose.plain(probe.incomplete),
+        unmeasured=by_reason(probe.skipped),
+        no_jacobian=unmeasured_jacobians(result),
     )
 
 
-def _probe_facts(probe: ProbeResult) -> Iterator[Fact]:
+def _probe_facts(result: AuditResult, probe: ProbeResult) -> Iterator[Fact]:
     facts: Mapping[str, str] = {
         "Data": printable.name(probe.data),
         "Batches": f"{probe.batches:,} of {wording.plural(probe.batch_size, 'sample', 'samples')}",
@@ -194,10 +214,17 @@ def _probe_facts(probe: ProbeResult) -> Iterator[Fact]:
         "Seed": f"{probe.seed}",
         "Took": quantity.seconds(probe.seconds),
         "Calls measured": f"{len(probe.calls):,}",
+        "Jacobians": f"{len(jacobians(result)):,} of {len(probe.calls):,} calls",
         "Depth": wording.plural(probe.depth, "layer with a kernel", "layers with a kernel"),
     }
     for label, value in facts.items():
         yield Fact(label=label, value=value or "not said")
+    if probe.sharpness_skipped and curvature_view(result) is None:
+        yield Fact(label="Curvature", value=f"not measured: {prose.plain(probe.sharpness_skipped)}")
+    if probe.nonfinite_data:
+        yield Fact(
+            label="Not finite in the data", value=prose.plain("; ".join(probe.nonfinite_data))
+        )
     for label, call_id in (
         ("First non-finite output", probe.first_nonfinite_forward),
         ("First non-finite gradient", probe.first_nonfinite_backward),

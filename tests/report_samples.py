@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import measures_by_hand as by_hand
 import numpy as np
 
 from auditor.finding import Bound, Confidence, Evidence, Finding, Severity, Skipped
@@ -14,7 +15,7 @@ from auditor.graph.layer_graph import Edge, InputSpec, LayerCall, LayerGraph, Sh
 from auditor.graph.operators import Op
 from auditor.graph.paths import kernel_depth
 from auditor.graph.weight import Weight
-from auditor.measurement import CallMeasurement, Distribution, ProbeResult
+from auditor.measurement import CallMeasurement, Distribution, ProbeResult, RateTrial, StageGrowth
 from auditor.plan.settings import Plan, Setting
 from auditor.result import AuditResult, ModelInfo, Verdict
 
@@ -268,6 +269,10 @@ def exploding_stack(layers: int = 30, rate: float = 3.62) -> AuditResult:
             weight_norm=51.2 if call.op is Op.DENSE else None,
             weight_gradient_norm=rate**layers if call.op is Op.DENSE else None,
             update_ratio=4.9e-3 if call.op is Op.DENSE else None,
+            gsc=1.1 ** (layers + 1 - depth[call.id]),
+            jacobian=by_hand.jacobian(rate * 0.98, peak=rate * 2.3)
+            if call.op is Op.DENSE
+            else None,
         )
         for call in graph.calls
     }
@@ -336,6 +341,7 @@ def exploding_stack(layers: int = 30, rate: float = 3.62) -> AuditResult:
                 mean=3.1e17, p10=1.1e17, p50=2.9e17, p90=5.2e17, max=5.2e17, count=3
             ),
             trial_losses=(14.2, 1.2e9, math.inf, math.nan),
+            rate_trials=(RateTrial(rate=1e-4, losses=(14.2, 13.9)),),
         ),
         plan=Plan(
             learning_rate=Setting(
@@ -440,9 +446,12 @@ def resnet(blocks: tuple[int, ...] = (3, 4, 6, 3)) -> AuditResult:
             weight_norm=12.0 if call.parameters else None,
             weight_gradient_norm=0.3 if call.parameters else None,
             update_ratio=3e-3 * math.exp(noise.normal(0, 0.4)) if call.parameters else None,
+            gsc=1.02 ** (last - depth[call.id]),
+            **_jacobian_of(call, noise),
         )
         for call in graph.calls
     }
+    sums = [call.id for call in graph.calls if call.op is Op.ADD]
     return result(
         graph,
         path="resnet50.keras",
@@ -470,11 +479,93 @@ def resnet(blocks: tuple[int, ...] = (3, 4, 6, 3)) -> AuditResult:
             gsc=270.0,
             gradient_norm=Distribution(mean=3.2, p10=2.1, p50=3.0, p90=4.6, max=5.0, count=3),
             trial_losses=(2.41, 2.38, 2.31),
+            stages=tuple(
+                StageGrowth(
+                    shape=(24 >> stage, 24 >> stage, 64 << stage),
+                    calls=tuple(
+                        call_id for call_id in sums if call_id.startswith(f"conv{stage + 2}_")
+                    ),
+                    rate=1.35,
+                    interval=(1.28, 1.43) if stage else None,
+                    residual=True,
+                )
+                for stage in range(len(blocks))
+            ),
+            residual_profile=tuple(
+                by_hand.block(
+                    call_id,
+                    call_id.replace("add", "3_bn") if index else None,
+                    1.0 + index % 4,
+                    1.0 if index else None,
+                )
+                for index, call_id in enumerate(sums)
+            ),
+            sharpness=by_hand.sharpness(38.2, 310.0),
+            noise_scale=by_hand.noise_scale(120.0, 31.0, math.inf),
         ),
         plan=Plan(
             learning_rate=Setting(
                 name="learning_rate", value=0.001, low=3e-4, high=3e-3, current=0.001
             )
+        ),
+    )
+
+
+def _jacobian_of(call: LayerCall, noise: np.random.Generator) -> dict[str, object]:
+    if call.op is Op.INPUT:
+        return {"jacobian_skipped": "its input is the data"}
+    kernel = bool(call.parameters)
+    gain = math.exp(noise.normal(0.0, 0.1)) if kernel else 1.0
+    return {"jacobian": by_hand.jacobian(gain, 9_216, 9_216, peak=3.1 * gain if kernel else None)}
+
+
+def sequence_model() -> AuditResult:
+    """Recurrent layers and attention; a probe that came to an early end."""
+    b = Builder()
+    x = b.add("tokens", Op.INPUT, shape=(None, 400))
+    x = b.add("embedding", Op.EMBEDDING, x, shape=(None, 400, 64), parameters=640_000)
+    x = b.add("lstm", Op.LSTM, x, shape=(None, 400, 64), activation="tanh", parameters=33_024)
+    x = b.add("gru", Op.GRU, x, shape=(None, 400, 64), activation="tanh", parameters=24_960)
+    x = b.add("mixing", Op.ATTENTION, x, shape=(None, 400, 64), parameters=16_640)
+    x = b.add("pool", Op.GLOBAL_AVERAGE_POOL, x, shape=(None, 64))
+    b.add("head", Op.DENSE, x, shape=(None, 1), activation="sigmoid", parameters=65)
+    graph = b.graph(name="reviews")
+    calls = {
+        call.id: CallMeasurement(rms=0.3, gradient_norm=0.02 * (index + 1), gsc=3.0)
+        for index, call in enumerate(graph.calls)
+    }
+    measured: dict[str, dict[str, object]] = {
+        "tokens": {"jacobian_skipped": "its inputs are whole numbers"},
+        "embedding": {"jacobian_skipped": "its inputs are whole numbers"},
+        "lstm": {
+            "jacobian": by_hand.jacobian(0.21, 25_600, 25_600, peak=1.23),
+            "time": by_hand.time_growth(0.93, 0.008, 400, 128),
+            "saturated_share": 0.02,
+            "saturation": by_hand.distribution(0.31, 40_960),
+        },
+        "gru": {"jacobian_skipped": "time limit", "time": by_hand.time_growth(1.01, 0.02, 400)},
+        "mixing": {
+            "jacobian_skipped": "time limit",
+            "attention": by_hand.attention(0.42, 0.97, 400),
+        },
+    }
+    return result(
+        graph,
+        path="reviews.keras",
+        verdict=Verdict.STABLE,
+        probe=probe(
+            graph,
+            {i: replace(call, **measured.get(i, {})) for i, call in calls.items()},
+            loss_at_start=0.694,
+            loss_expected=math.log(2),
+            growth_rate=0.98,
+            growth_interval=(0.9, 1.07),
+            growth_points=4,
+            noise_scale=by_hand.noise_scale(48.0, 20.0, 130.0),
+            sharpness_skipped="the time limit of 60 s came first",
+            incomplete="it reached its time limit of 60 s while measuring Jacobians; "
+            "curvature was left undone",
+            incomplete_detail="Traceback of a worker",
         ),
     )
 
@@ -626,6 +717,8 @@ def nasty_names() -> AuditResult:
             gradient_norm=(math.nan, 1e-300, 1e300, 0.0, -math.inf)[index % 5],
             dead_share=math.nan,
             update_ratio=math.inf,
+            **by_hand.no_numbers((math.nan, math.inf, 0.0, -1.0, 1e300)[index % 5]),
+            jacobian_skipped=(None, "\x1b[5mwhy\u202e")[index % 2],
             finite_forward=index % 4 == 0,
             finite_backward=index % 3 == 0,
         )
@@ -655,6 +748,22 @@ def nasty_names() -> AuditResult:
             first_nonfinite_forward=ids[1],
             first_nonfinite_backward=ids[-1],
             skipped={ids[3]: "\x1b[1mbecause"},
+            rate_trials=(RateTrial(rate=math.nan, losses=(math.nan, math.inf)),),
+            stages=(
+                StageGrowth(shape=(), calls=(), rate=math.nan, interval=None),
+                StageGrowth(
+                    shape=(8,), calls=ids, rate=math.inf, interval=(0.0, math.inf), residual=True
+                ),
+                StageGrowth(shape=(8,), calls=ids[:1], rate=0.0, interval=(-1.0, math.nan)),
+            ),
+            residual_profile=tuple(
+                by_hand.block(call_id, None, value, value)
+                for call_id, value in zip(ids, (math.nan, math.inf, 0.0, 1e300, -1.0), strict=False)
+            ),
+            sharpness=by_hand.sharpness(math.inf, math.nan),
+            noise_scale=by_hand.noise_scale(math.inf, -math.inf, math.nan),
+            nonfinite_data=("\x1b[2J: 3 of 4 values",),
+            incomplete="\x1b[2J[red]the end\nof it",
         ),
         plan=Plan(
             learning_rate=Setting(
@@ -687,6 +796,7 @@ SAMPLES = {
     "founding_case": founding_case,
     "exploding_stack": exploding_stack,
     "resnet": resnet,
+    "sequence_model": sequence_model,
     "unet": unet,
     "onnx_unknown": onnx_unknown,
     "nasty_names": nasty_names,

@@ -7,11 +7,14 @@ import keras
 import pytest
 from keras import layers
 
-from auditor import ProbeFailed, UsageError, audit
+from auditor import ProbeFailed, UsageError, audit, doctor
 from auditor.formats.keras_compile import LEARNING_RATES, loss_settings
+from auditor.formats.keras_live import read_live_model
+from auditor.formats.limits import DEFAULT_LIMITS
 from auditor.pipeline import AuditOptions
 from auditor.probe import availability
 from auditor.probe.availability import patched, unpatched_keras
+from auditor.probe.environment import numbers_environment, process_environment
 from auditor.probe.settings import ProbeSettings
 
 
@@ -35,10 +38,68 @@ def test_an_unknown_backend_is_wrong_usage(
             audit(model, backend=backend, probe=probe)
 
 
-def test_a_live_model_runs_on_its_own_backend_alone(
-    live: keras.Model, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("preferred", "installed", "chosen"),
+    [
+        ("", ("tensorflow", "jax", "torch"), "tensorflow"),
+        ("", ("torch", "jax"), "jax"),
+        ("", ("torch",), "torch"),
+        ("torch", ("tensorflow", "jax", "torch"), "torch"),
+        ("jax", ("tensorflow", "torch"), "tensorflow"),
+        ("openvino", ("tensorflow", "jax"), "tensorflow"),
+        ("jax", (), None),
+    ],
+)
+def test_the_preferred_backend_is_taken_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, preferred: str, installed: tuple[str, ...], chosen: str | None
 ) -> None:
-    monkeypatch.setattr(availability, "BACKENDS", ("tensorflow", "jax"))
+    there = {"keras", *installed}
+    monkeypatch.setattr(availability, "find_spec", lambda name: name if name in there else None)
+    monkeypatch.setenv("KERAS_BACKEND", preferred)
+    assert availability.choose_backend(None) == chosen
+    for name in availability.BACKENDS:
+        if name in installed:
+            assert availability.choose_backend(name) == name
+        else:
+            with pytest.raises(UsageError, match=rf"pip install 'geb-audit\[{name}\]'"):
+                availability.choose_backend(name)
+
+
+def test_a_worker_s_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    own = process_environment("jax")
+    assert own["KERAS_BACKEND"] == "jax"
+    assert own["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    assert own["JAX_PLATFORMS"] == "cuda,cpu"
+    on_cpu = process_environment("jax", "cpu")
+    assert (on_cpu["JAX_PLATFORMS"], on_cpu["CUDA_VISIBLE_DEVICES"]) == ("cpu", "-1")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    assert process_environment("jax")["XLA_PYTHON_CLIENT_PREALLOCATE"] == "true"
+
+
+def test_double_precision_is_told_to_jax_alone() -> None:
+    wide = keras.Sequential([keras.Input((2,)), layers.Dense(1), layers.Dense(1, dtype="float64")])
+    plain = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    wide, plain = (read_live_model(model, DEFAULT_LIMITS).graph for model in (wide, plain))
+    assert numbers_environment("jax", wide) == {"JAX_ENABLE_X64": "1"}
+    assert numbers_environment("tensorflow", wide) == {}
+    assert numbers_environment("jax", plain) == {}
+
+
+def test_doctor_tells_the_device_and_what_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ASK_DEVICE", "import sys; print('noise'); print('CPU')")
+    assert doctor.device_of("jax") == "CPU"
+    monkeypatch.setattr(doctor, "ASK_DEVICE", "raise ImportError('libcuda.so is missing')")
+    assert doctor.device_of("jax") == (
+        "none: jax does not start here (ImportError: libcuda.so is missing)"
+    )
+    monkeypatch.setattr(doctor, "ASK_DEVICE", "import time; time.sleep(60)")
+    monkeypatch.setattr(doctor, "STARTING_S", 0.2)
+    assert doctor.device_of("jax") == "unknown: jax did not start within 0.2 s"
+
+
+def test_a_live_model_runs_on_its_own_backend_alone(live: keras.Model) -> None:
     with pytest.raises(UsageError, match="Keras runs on tensorflow in this process"):
         audit(live, backend="jax")
     # Nothing is run: there is nothing to contradict.

@@ -77,7 +77,7 @@ def test_reads_every_kind_of_value(tmp_path: Path) -> None:
         ("timeout = nan", "timeout must be a positive number"),
         ("learning-rate = inf", "learning-rate must be a positive number"),
         ("learning-rate = 1" + "0" * 400, "learning-rate must be a positive number"),
-        ("backend = 'foo'", "backend must be one of tensorflow"),
+        ("backend = 'foo'", "backend must be one of tensorflow, jax, torch"),
         ("loss = ''", "loss must be a name"),
         ("rules = 3", "`rules` must hold one table a rule"),
         ("rules.GEB402.severity = 'bad'", "severity must be one of info, warning, error"),

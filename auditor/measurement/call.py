@@ -47,8 +47,9 @@ class JacobianMeasurement:
         """
         if self.spectral_norm.value == 0.0:
             return None
-        mean = self.frobenius_norm.value**2 / min(self.inputs, self.outputs)
-        return mean / self.spectral_norm.value**2
+        # Multiplied and not squared: a power raises where it overflows.
+        ratio = self.frobenius_norm.value / self.spectral_norm.value
+        return ratio * ratio / min(self.inputs, self.outputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,7 @@ class CallMeasurement:
         2017, arXiv:1712.05577: to_output_norm with all scale taken out.
     jacobian: the call's own Jacobian; `jacobian_skipped` says why there is none.
     time: a recurrent layer's growth along time. attention: of a layer that attends.
+    `time_skipped` and `attention_skipped` say why such a layer has none.
     finite_forward, finite_backward: whether every value of the output, and of ∂L/∂h, was finite.
     """
 
@@ -133,6 +135,8 @@ class CallMeasurement:
     jacobian: JacobianMeasurement | None = None
     jacobian_skipped: str | None = None
     time: TimeGrowth | None = None
+    time_skipped: str | None = None
     attention: AttentionMeasurement | None = None
+    attention_skipped: str | None = None
     finite_forward: bool = True
     finite_backward: bool = True

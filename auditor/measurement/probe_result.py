@@ -35,9 +35,14 @@ def falls(losses: tuple[float, ...]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class StageGrowth:
-    """Gradient growth within one stage: kernel layers whose outputs have the same shape.
+    """Gradient growth within one stage: outputs of the same shape, compared among themselves.
 
-    shape: that of a sample's output. calls: ids of the layers' calls, from the input on.
+    Outside residual blocks a stage's points are its kernel layers, and the rate is a layer's.
+    Residual blocks in a row have their sums for points, on the trunk, and the rate is a block's:
+    a gradient inside a branch is of another size than the trunk's.
+
+    shape: that of a sample's output. calls: ids of the points' calls, from the input on.
+    residual: whether the points are the sums of residual blocks.
     rate, interval: as `ProbeResult.growth_rate` and its interval, over this stage alone.
     """
 
@@ -45,6 +50,7 @@ class StageGrowth:
     calls: tuple[str, ...]
     rate: float
     interval: tuple[float, float] | None
+    residual: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +117,16 @@ class ProbeResult:
         update divided by its learning rate: a quadratic model of the loss along the step.
     first_nonfinite_forward, first_nonfinite_backward: id of the first call, in the order of
         execution forward and backward, whose output or gradient held NaN or Inf.
-    stages: the growth within each stage of equal shape that has enough points for a regression.
+    stages: the growth within each stage of equal shape that has enough points for a regression
+        with an interval, from the input on.
     residual_profile: the signal at the residual blocks of the graph, from input to output.
     sharpness: the loss' curvature; `sharpness_skipped` says why there is none.
     noise_scale: the gradient noise scale B = tr Σ / |G|² in samples (McCandlish et al. 2018),
         from gradients of single batches and of all of them together; None where there are fewer
         than two batches, or the estimate of |G|² is not positive.
     incomplete: why the probe ended early, and with what undone; "" where it came to its end.
+    incomplete_detail: what lies behind that, over several lines, for whoever asks: a traceback, the
+        end of what the probe's process wrote to standard error.
     skipped: calls not measured, with the reason.
     """
 
@@ -155,5 +164,6 @@ class ProbeResult:
     sharpness_skipped: str = ""
     noise_scale: Estimate | None = None
     incomplete: str = ""
+    incomplete_detail: str = ""
     calls: Mapping[str, CallMeasurement] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from auditor.errors import UsageError
 
 #: In order of preference.
-BACKENDS = ("tensorflow",)
+BACKENDS = ("tensorflow", "jax", "torch")
 #: First releases of the Keras lines without the known ways to run code from a model file.
 PATCHED_KERAS = ((3, 12, 4), (3, 15, 1))
 UPGRADE_KERAS = "pip install -U keras"

@@ -90,6 +90,11 @@ class Block:
         dtypes += [keras.backend.standardize_dtype(tensor.dtype) for tensor in self.call.inputs]
         return max(_EPSILON.get(dtype, 0.0) for dtype in dtypes)
 
+    @property
+    def tiny(self) -> float:
+        """The smallest number its vectors hold at full precision; devices take less for zero."""
+        return float(np.finfo(self.precision).tiny)
+
     def draw_inputs(self, draw: Callable[[tuple[int, ...]], Array]) -> tuple[Array, ...]:
         """Arrays in the shape of its inputs."""
         return tuple(draw(tuple(tensor.shape)) for tensor in self.call.inputs)
@@ -99,28 +104,57 @@ class Block:
         return tuple(draw(shape) for shape, _ in self.call.outputs)
 
     def pull(self, backend: Backend, primals: tuple[Tensor, ...], u: Sequence[Tensor]) -> Any:
-        """Jᵀ u, in the block's precision. Raises whatever has no derivative."""
+        """Jᵀ u, in the block's precision. Raises whatever has no derivative.
+
+        The rows of u are of unit length at most, see `_amplitude`.
+        """
+        amplitude = self._amplitude(self.outputs)
         cotangents = tuple(
-            keras.ops.cast(part, dtype)
+            keras.ops.cast(part * amplitude, dtype)
             for part, (_, dtype) in zip(u, self.call.outputs, strict=True)
         )
         pulled = backend.vjp(self.call.floating_outputs, primals, cotangents)
-        return tuple(keras.ops.cast(part, self.precision) for part in pulled)
+        return tuple(keras.ops.cast(part, self.precision) / amplitude for part in pulled)
 
     def push(self, backend: Backend, primals: tuple[Tensor, ...], v: Sequence[Tensor]) -> Any:
-        """J v, in the block's precision. Raises whatever has no derivative."""
+        """J v, in the block's precision. Raises whatever has no derivative.
+
+        The rows of v are of unit length at most, see `_amplitude`.
+        """
+        amplitude = self._amplitude(self.inputs)
         tangents = tuple(
-            keras.ops.cast(part, primal.dtype) for part, primal in zip(v, primals, strict=True)
+            keras.ops.cast(part * amplitude, primal.dtype)
+            for part, primal in zip(v, primals, strict=True)
         )
         pushed = backend.jvp(self.call.floating_outputs, primals, tangents)
-        return tuple(keras.ops.cast(part, self.precision) for part in pushed)
+        return tuple(keras.ops.cast(part, self.precision) / amplitude for part in pushed)
 
-    def squares(self, vector: Sequence[Tensor]) -> Tensor:
-        """Sum of squares of each row, `(rows,)`."""
-        return sum(
-            keras.ops.sum(keras.ops.square(keras.ops.reshape(part, (self.rows, -1))), axis=1)
-            for part in vector
+    def _amplitude(self, count: int) -> float:
+        """A factor on unit vectors of so many values that makes a typical value 1.
+
+        In half precision alone: what a small value is multiplied with would vanish there.
+        """
+        return math.sqrt(count) if self.epsilon >= _EPSILON["float16"] else 1.0
+
+    def flat(self, vector: Sequence[Tensor]) -> list[Tensor]:
+        """Its tensors as `(rows, values)`, those that hold no value left out."""
+        return [
+            keras.ops.reshape(part, (self.rows, -1)) for part in vector if math.prod(part.shape)
+        ]
+
+    def norms(self, vector: Sequence[Tensor]) -> Tensor:
+        """‖·‖₂ of each row, `(rows,)`; squares of huge or tiny values do not spoil it."""
+        parts = self.flat(vector)
+        peaks = [keras.ops.max(keras.ops.abs(part), axis=1) for part in parts]
+        peak = peaks[0]
+        for other in peaks[1:]:
+            peak = keras.ops.maximum(peak, other)
+        usable = keras.ops.logical_and(keras.ops.isfinite(peak), peak >= self.tiny)
+        unit = keras.ops.where(usable, peak, keras.ops.ones_like(peak))
+        squares = sum(
+            keras.ops.sum(keras.ops.square(part / unit[:, None]), axis=1) for part in parts
         )
+        return keras.ops.sqrt(squares) * unit
 
     def scaled(self, factors: Tensor, vector: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Each row times its own factor; `factors` `(rows,)`."""

@@ -23,22 +23,37 @@ class ProbeRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One line from the worker; exactly one of the fields says something.
+    """One line from the worker.
 
-    `progress` a phase that has begun; `result` the end; `failed` a reason why there is no result,
-    `wrong_usage` one that is the caller's. `detail` goes with the latter two.
+    progress: a phase that has begun, or a layer within it. partial: all that has been measured so
+    far; more may follow. The others come last: `result` is the whole, `failed` a reason why there
+    is none, `wrong_usage` one that is the caller's. With these two goes `detail`, and with the
+    former `brief`: the reason in two or three words, for each thing that was left undone.
     """
 
     progress: str = ""
+    partial: ProbeResult | None = None
     result: ProbeResult | None = None
     failed: str = ""
+    brief: str = ""
     wrong_usage: str = ""
     detail: str = ""
 
 
 def encode(value: ProbeRequest | Report) -> str:
-    """One line of JSON. NaN and the infinities are written as Python's json writes them."""
+    """One line of JSON. NaN and the infinities are written as Python's json writes them.
+
+    Fields that have their default are left out.
+    """
     return json.dumps(_CONVERTER.unstructure(value))
+
+
+def is_partial(line: bytes) -> bool:
+    """Whether a line that `encode` wrote is a partial result, found out without decoding it.
+
+    Partial results are large, and only the last one is of use.
+    """
+    return line.startswith(b'{"partial":')
 
 
 def decode_request(line: str) -> ProbeRequest:
@@ -46,13 +61,13 @@ def decode_request(line: str) -> ProbeRequest:
     return _CONVERTER.structure(json.loads(line), ProbeRequest)
 
 
-def decode_report(line: str) -> Report:
+def decode_report(line: str | bytes) -> Report:
     """The report of a line that `encode` wrote."""
     return _CONVERTER.structure(json.loads(line), Report)
 
 
 def _converter() -> Converter:
-    converter = Converter()
+    converter = Converter(omit_if_default=True)
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook(Path, _path)
     return converter

@@ -42,6 +42,9 @@ class Growth:
 def fit_growth(points: Sequence[GrowthPoint]) -> Growth | None:
     """Least squares of the median log norm on depth, with an intercept for each stage.
 
+    What is estimated is the mean growth of the logarithm, exp E log. Mean-field theory gives the
+    growth of the mean square, which in a net of finite width lies about 1/width above it.
+
     The intercepts take out whatever a change of shape does to the norm. The standard error is
     the largest of two, plus the scatter between batches in quadrature:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from auditor.finding import Bound
 from auditor.measurement import Estimate, JacobianMeasurement
 from auditor.probe.blocks import Block, Linearizer
 from auditor.probe.closed_form import batch_normalization_norms, frobenius_norm, has_frobenius_norm
+from auditor.probe.estimators.deflation import Deflation
 from auditor.probe.estimators.explicit import ExplicitJacobians
 from auditor.probe.estimators.golub_kahan import Bidiagonalisation, RitzValues
 from auditor.probe.estimators.hutchinson import FrobeniusEstimate, frobenius, signs
@@ -25,6 +27,7 @@ from auditor.probe.structure import (
     is_affine,
     may_couple_samples,
     normalizes_batch,
+    runs_by_sample,
     structure_of,
 )
 from auditor.probe.training_pass import first_line
@@ -35,10 +38,10 @@ Progress = Callable[[str], None]
 #: Samples whose Jacobians are measured, at most.
 SAMPLES = 4
 #: Sides up to here are written out whole, matrices up to so many entries.
-EXPLICIT_SIDE, EXPLICIT_ENTRIES = 64, 2**21
+EXPLICIT_SIDE, EXPLICIT_ENTRIES = 128, 2**21
 #: Golub–Kahan steps and draws of signs. What a small block costs more goes unnoticed.
 STEPS, DRAWS = 8, 4
-SMALL_STEPS, SMALL_DRAWS = 16, 16
+SMALL_STEPS, SMALL_DRAWS = 16, 64
 SMALL_VALUES = 2**15
 #: Values in the vectors of blocks that are worked on together, at most; the rest comes after.
 SEGMENT_VALUES = 2**26
@@ -82,7 +85,7 @@ def measure_jacobians(
         # Apart, so that draws of signs are spent on those alone that need them.
         for closed in (True, False):
             kind = [block for block in sized if has_frobenius_norm(block.call) is closed]
-            for segment in _segments(kind):
+            for segment in _segments(kind, kept=0 if closed else steps):
                 run.apart(work, segment)
     return run.result
 
@@ -125,18 +128,18 @@ class _Run:
             elif not call.per_sample:
                 made.append((Block(call, rows=1), structure_of(call)))
             elif structure_of(call) is not Structure.GENERAL:
-                few = call.of_samples(SAMPLES)
+                few = _few(call)
                 made.append((Block(few, rows=few.batch), structure_of(few)))
             elif call.batch > 1 and may_couple_samples(call):
                 doubtful.append(call)
             else:
-                few = call.of_samples(1 if is_affine(call) else SAMPLES)
+                few = call.of_samples(1) if is_affine(call) else _few(call)
                 made.append((Block(few, rows=few.batch), Structure.GENERAL))
         couples = self._couples(doubtful)
         for call in doubtful:
             if call.id in self.result.skipped:
                 continue
-            few = call if couples[call.id] else call.of_samples(SAMPLES)
+            few = call if couples[call.id] else _few(call)
             rows = 1 if couples[call.id] else few.batch
             made.append((Block(few, rows=rows), Structure.GENERAL))
         return made
@@ -183,13 +186,9 @@ class _Run:
         def on_step(step: int, of: int) -> None:
             self.progress(f"Jacobians: {len(blocks)} calls, step {step} of {of}")
 
-        ritz = estimator.run(start, steps, on_step)
-        squares: list[list[Array]] = []
         closed = all(has_frobenius_norm(block.call) for block in blocks)
-        for draw in range(0 if closed else draws):
-            self.progress(f"Jacobians: {len(blocks)} calls, draw {draw + 1} of {draws}")
-            random = [block.draw_outputs(signs(self._rng(block, 1 + draw))) for block in blocks]
-            squares.append([np.square(norms) for norms in estimator.pulled_norms(random)])
+        ritz = estimator.run(start, steps, on_step, keep_left=not closed)
+        wholes = [] if closed else self._whole(estimator, blocks, ritz, draws)
         self._fail(estimator.failed)
         for index, (block, found) in enumerate(zip(blocks, ritz, strict=True)):
             if block.id in estimator.failed:
@@ -198,8 +197,39 @@ class _Run:
                 norm = np.array([frobenius_norm(block.call)])
                 whole = _exact(norm, "closed form of its kernel", products=0)
             else:
-                whole = _sampled(frobenius([drawn[index] for drawn in squares], found.values))
+                whole = _sampled(block, wholes[index])
             self._keep(block, _ritz(block, found), whole)
+
+    def _whole(
+        self,
+        estimator: Bidiagonalisation,
+        blocks: Sequence[Block],
+        ritz: Sequence[RitzValues],
+        draws: int,
+    ) -> list[FrobeniusEstimate]:
+        """‖J‖_F of each block: what its left vectors know of it, and draws of the rest."""
+        deflation = Deflation(self.linearizer, blocks, estimator.left)
+        squares: list[list[Array]] = []
+        for draw in range(draws):
+            self.progress(f"Jacobians: {len(blocks)} calls, draw {draw + 1} of {draws}")
+            # Of unit length, as products want them.
+            units = [
+                tuple(part / np.float32(math.sqrt(block.outputs)) for part in random)
+                for block in blocks
+                for random in [block.draw_outputs(signs(self._rng(block, 1 + draw)))]
+            ]
+            norms = estimator.pulled_norms(deflation.rest(units))
+            squares.append(
+                [block.outputs * np.square(n) for block, n in zip(blocks, norms, strict=True)]
+            )
+        return [
+            frobenius(
+                np.where(deflation.taken[index], found.row_squares, 0.0).sum(axis=1),
+                [drawn[index] for drawn in squares],
+                found.values,
+            )
+            for index, found in enumerate(ritz)
+        ]
 
     def _normalization(self, call: RecordedCall) -> bool:
         """Normalization by the batch, if it has its closed form here."""
@@ -213,17 +243,26 @@ class _Run:
         return True
 
     def _couples(self, calls: Sequence[RecordedCall]) -> dict[str, bool]:
-        """Whether a cotangent of the first sample alone reaches other samples' inputs."""
-        couples: dict[str, bool] = {}
+        """Whether a cotangent of some samples reaches the inputs of others.
+
+        Of any two samples, the numbers differ in a bit: cotangents of the samples that have it,
+        and of those that have it not, tell for all pairs, which of two it is that depends on
+        the other.
+        """
+        couples: dict[str, bool] = dict.fromkeys((call.id for call in calls), False)
 
         def work(blocks: Sequence[Block]) -> None:
             estimator = Bidiagonalisation(self.linearizer, blocks)
-            first = [
-                block.draw_outputs(_of_first_row(self._rng(block, 0), block.rows))
-                for block in blocks
-            ]
-            for block, norms in zip(blocks, estimator.pulled_norms(first), strict=True):
-                couples[block.id] = bool((norms[1:] != 0.0).any())
+            bits = max((block.rows - 1).bit_length() for block in blocks)
+            for bit, state in itertools.product(range(bits), (0, 1)):
+                chosen = [np.arange(block.rows) >> bit & 1 == state for block in blocks]
+                drawn = [
+                    block.draw_outputs(_of_rows(self._rng(block, 0), rows))
+                    for block, rows in zip(blocks, chosen, strict=True)
+                ]
+                found = estimator.pulled_norms(drawn)
+                for block, rows, norms in zip(blocks, chosen, found, strict=True):
+                    couples[block.id] |= bool((norms[~rows] != 0.0).any())
             self._fail(estimator.failed)
 
         self.progress(f"Jacobians: do samples meet in {len(calls)} calls")
@@ -256,16 +295,34 @@ class _Run:
         return np.random.default_rng([self.seed, zlib.crc32(block.id.encode()), stream])
 
 
-def _segments(blocks: Sequence[Block]) -> Iterable[list[Block]]:
-    """The blocks in order, in runs whose vectors fit into memory together."""
+def _few(call: RecordedCall) -> RecordedCall:
+    """The call with few samples; as it is where it does not run with fewer, the batch being fixed
+    in its configuration, its state or a tensor that only looks like one of the batch."""
+    few = call.of_samples(SAMPLES)
+    if few is call or runs_by_sample(call):
+        return few
+    try:
+        made = few.floating_outputs(few.inputs)
+    except Exception:  # whatever a layer says of shapes it does not expect
+        return call
+    shapes = [tuple(tensor.shape) for tensor in made]
+    return few if shapes == [shape for shape, _ in few.outputs] else call
+
+
+def _segments(blocks: Sequence[Block], *, kept: int) -> Iterable[list[Block]]:
+    """The blocks in order, in runs whose vectors fit into memory together.
+
+    `kept` is how many vectors of the output's size stay meanwhile.
+    """
     segment: list[Block] = []
     values = 0
     for block in blocks:
-        if segment and values + block.values > SEGMENT_VALUES:
+        more = block.values + kept * block.rows * block.outputs
+        if segment and values + more > SEGMENT_VALUES:
             yield segment
             segment, values = [], 0
         segment.append(block)
-        values += block.values
+        values += more
     if segment:
         yield segment
 
@@ -275,11 +332,13 @@ def _is_explicit(block: Block) -> bool:
     return side <= EXPLICIT_SIDE and block.rows * block.inputs * block.outputs <= EXPLICIT_ENTRIES
 
 
-def _of_first_row(rng: np.random.Generator, rows: int) -> Callable[[tuple[int, ...]], Array]:
+def _of_rows(rng: np.random.Generator, rows: Array) -> Callable[[tuple[int, ...]], Array]:
+    """Draws in these rows alone, of about unit length; `rows` is a mask."""
+
     def draw(shape: tuple[int, ...]) -> Array:
-        drawn = np.zeros((rows, math.prod(shape) // rows))
-        drawn[0] = rng.standard_normal(drawn.shape[1])
-        return drawn.reshape(shape)
+        length = math.prod(shape) // len(rows)
+        drawn = rng.standard_normal((len(rows), length)) / math.sqrt(max(length, 1))
+        return np.where(rows[:, None], drawn, 0.0).reshape(shape)
 
     return draw
 
@@ -288,9 +347,10 @@ def _exact(values: Array, method: str, *, products: int) -> Estimate:
     return _estimate(values, 0.0, method, products=products)
 
 
-def _sampled(found: FrobeniusEstimate) -> Estimate:
-    method = f"Hutchinson, {found.draws} draws of signs"
-    return _estimate(found.values, float(found.errors.max()), method, products=found.draws)
+def _sampled(block: Block, found: FrobeniusEstimate) -> Estimate:
+    method = f"Hutchinson, {found.draws} draws of signs beside the largest singular values"
+    error = float(found.errors.max()) + block.epsilon * float(found.values.max())
+    return _estimate(found.values, error, method, products=found.draws)
 
 
 def _ritz(block: Block, found: RitzValues) -> Estimate:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from auditor.probe.backends import PassResult
 from auditor.probe.state import copied
 from auditor.probe.statistics import CallSlots
 from auditor.probe.tally import LayerWeights
@@ -23,13 +22,13 @@ class WeightsByLayer:
     def __init__(
         self,
         variables: Sequence[Any],
-        passes: Sequence[PassResult],
+        passes: Sequence[Mapping[str, Array]],
         scale: float,
         trial: Trial | None,
     ) -> None:
         self._index = {id(variable): index for index, variable in enumerate(variables)}
         self._norms = np.array([_norm(copied(v)) for v in variables])
-        gradients = np.array([result.values["variable_gradient_norms"] for result in passes])
+        gradients = np.array([values["variable_gradient_norms"] for values in passes])
         self._gradients = gradients / scale
         steps = () if trial is None else trial.steps
         self._steps = np.array([_norm(step) for step in steps])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from auditor.errors import ProbeFailed
 from auditor.graph.layer_graph import LayerGraph
 from auditor.measurement import ProbeResult
 from auditor.probe.availability import BACKENDS
+from auditor.probe.incomplete import failure, incomplete
 from auditor.probe.settings import ProbeSettings
 
 
@@ -21,7 +23,8 @@ def probe_live(
     same to the bit afterwards, and so are the random states of Python, NumPy and Keras; also
     when this raises. Time and memory are not bounded here.
 
-    Raises as `auditor.probe.measure.measure`.
+    Where a later phase fails, what the phases before it measured is the result, and its
+    `incomplete` says why. Raises as `auditor.probe.measure.measure` where nothing was measured.
     """
     import keras
 
@@ -34,4 +37,45 @@ def probe_live(
     from auditor.probe.backends import load_backend
     from auditor.probe.measure import measure
 
-    return measure(model, graph, settings, load_backend(running), progress)
+    phase, partial = "", None
+
+    def begin(next_phase: str) -> None:
+        nonlocal phase
+        phase = next_phase
+        progress(next_phase)
+
+    def keep(result: ProbeResult) -> None:
+        nonlocal partial
+        partial = result
+
+    try:
+        return measure(
+            model,
+            graph,
+            settings,
+            load_backend(running),
+            begin,
+            partial=keep,
+            assumptions=_narrowed(model),
+        )
+    except ProbeFailed as error:
+        if partial is None:
+            raise
+        report = failure(error)
+        return incomplete(partial, replace(report, failed=f"in {phase}: {report.failed}"))
+
+
+def _narrowed(model: Any) -> tuple[str, ...]:
+    """Says where weights are kept, and computed with, in fewer digits than the model declares."""
+    import keras
+
+    kept = {
+        (keras.backend.standardize_dtype(v.dtype), keras.backend.standardize_dtype(v.value.dtype))
+        for v in model.variables
+    }
+    return tuple(
+        f"weights declared {declared} are {held} in this process (on JAX, set JAX_ENABLE_X64=1 "
+        "before it is imported), and the model was measured as it computes"
+        for declared, held in sorted(kept)
+        if declared == "float64" and held != declared
+    )

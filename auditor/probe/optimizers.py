@@ -28,7 +28,7 @@ def declared_optimizer(model: Any, graph: LayerGraph, settings: ProbeSettings) -
     """
     optimizer = _asked(settings.optimizer) if settings.optimizer else _of_model(model, graph)
     if optimizer is not None and settings.learning_rate is not None:
-        _innermost(optimizer).learning_rate = settings.learning_rate
+        innermost(optimizer).learning_rate = settings.learning_rate
     return optimizer
 
 
@@ -39,7 +39,7 @@ def loss_scale(optimizer: Any) -> float:
 
 def first_learning_rate(optimizer: Any) -> float:
     """The learning rate of the first step."""
-    rate = float(_innermost(optimizer).learning_rate)
+    rate = float(innermost(optimizer).learning_rate)
     return rate if math.isfinite(rate) else math.nan
 
 
@@ -53,12 +53,23 @@ def _asked(name: str) -> Any:
 def _of_model(model: Any, graph: LayerGraph) -> Any:
     own = getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None
     if own is not None:
-        config = own.get_config()
-        if config.get("gradient_accumulation_steps"):
-            config["gradient_accumulation_steps"] = None
-        return type(own).from_config(config)
+        return _anew(own)
     declared = graph.compile.optimizer if graph.compile else None
     return None if declared is None else _from_settings(declared)
+
+
+def _anew(own: Any) -> Any:
+    config = own.get_config()
+    if config.get("gradient_accumulation_steps"):
+        config["gradient_accumulation_steps"] = None
+    if "inner_optimizer" in config:
+        inner = _anew(own.inner_optimizer)
+        config["inner_optimizer"] = keras.saving.serialize_keras_object(inner)
+    kind = type(own)
+    if kind.__module__.startswith("keras.src.backend."):
+        # Saved on PyTorch: that backend's own class, which any other loads and none can run.
+        kind = getattr(keras.optimizers, kind.__name__, kind)
+    return kind.from_config(config)
 
 
 def _from_settings(declared: OptimizerSettings) -> Any:
@@ -72,5 +83,6 @@ def _from_settings(declared: OptimizerSettings) -> Any:
     return optimizer
 
 
-def _innermost(optimizer: Any) -> Any:
+def innermost(optimizer: Any) -> Any:
+    """The optimizer itself, where it is wrapped in one that scales the loss."""
     return getattr(optimizer, "inner_optimizer", optimizer)

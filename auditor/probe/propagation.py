@@ -10,8 +10,12 @@ import numpy as np
 
 from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import KERNEL_OPS
+from auditor.graph.residual_blocks import blocks
+from auditor.graph.trainable_reach import learned_calls
+from auditor.measurement import StageGrowth
 from auditor.probe.growth import Growth, GrowthPoint, fit_growth
 from auditor.probe.kernel_layers import KernelLayer, gradient_depth, kernel_layers
+from auditor.probe.residual_stages import inside_residual_blocks, residual_stages
 from auditor.probe.statistics import CallSlots
 from auditor.probe.tally import Tally
 
@@ -33,12 +37,13 @@ class Propagation:
     gradient_ratio: float | None
     forward_ratio: float | None
     gsc: float | None
+    stages: tuple[StageGrowth, ...] = ()
     assumptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Layer:
-    """A layer with a usable gradient, by the call that stands for it."""
+    """A layer (or residual block) with a usable gradient, by the call that stands for it."""
 
     depth: int
     slots: CallSlots
@@ -58,6 +63,7 @@ def propagation(graph: LayerGraph, tally: Tally) -> Propagation:
             assumptions = ("depth is counted in the order of execution: the graph is not known",)
     usable = _usable(layers, by_id, tally)
     growth, words = _growth(usable)
+    stages = _stages(graph, usable, by_id, tally)
     if len(usable) < 2:
         return Propagation(
             depth=depth,
@@ -66,6 +72,7 @@ def propagation(graph: LayerGraph, tally: Tally) -> Propagation:
             gradient_ratio=None,
             forward_ratio=None,
             gsc=None,
+            stages=stages,
             assumptions=assumptions,
         )
     first, last = _ends(usable)
@@ -79,6 +86,7 @@ def propagation(graph: LayerGraph, tally: Tally) -> Propagation:
         gradient_ratio=ratio,
         forward_ratio=_quotient(roots[1], roots[0]),
         gsc=_quotient(ratio * sizes[0], sizes[1]),
+        stages=stages,
         assumptions=(*assumptions, *words),
     )
 
@@ -124,6 +132,54 @@ def _growth(layers: Sequence[_Layer]) -> tuple[Growth | None, tuple[str, ...]]:
         if len(points) - len({point.stage for point in points}) - 1 >= FREEDOM:
             return fit_growth(points), words
     return None, ()
+
+
+def _stages(
+    graph: LayerGraph, layers: Sequence[_Layer], by_id: dict[str, CallSlots], tally: Tally
+) -> tuple[StageGrowth, ...]:
+    """The growth within each stage with enough points: of layers, and of residual blocks."""
+    found = blocks(graph)
+    inside = inside_residual_blocks(found)
+    groups: dict[Hashable, list[_Layer]] = {}
+    for layer in layers:
+        if layer.slots.id not in inside:
+            groups.setdefault(layer.slots.shape[1:], []).append(layer)
+    learned = learned_calls(graph)
+    shapes = {call_id: slots.shape[1:] for call_id, slots in by_id.items()}
+    runs = [
+        _usable(
+            [
+                KernelLayer(call=block.merge.id, depth=place)
+                for place, block in enumerate(run)
+                if block.merge.id in learned
+            ],
+            by_id,
+            tally,
+        )
+        for run in residual_stages(graph, found, shapes)
+    ]
+    stages = [(stage, False) for stage in groups.values()] + [(stage, True) for stage in runs]
+    stages = [(stage, residual) for stage, residual in stages if len(stage) - 2 >= FREEDOM]
+    stages.sort(key=lambda item: item[0][0].slots.row)
+    fitted = [(stage, residual, _fit_stage(stage)) for stage, residual in stages]
+    return tuple(
+        StageGrowth(
+            shape=stage[0].slots.shape[1:],
+            calls=tuple(layer.slots.id for layer in stage),
+            rate=growth.rate,
+            interval=growth.interval,
+            residual=residual,
+        )
+        for stage, residual, growth in fitted
+        if growth is not None
+    )
+
+
+def _fit_stage(stage: Sequence[_Layer]) -> Growth | None:
+    """The growth over one stage; None where all of it stands at one depth."""
+    return fit_growth(
+        [GrowthPoint(depth=layer.depth, stage=0, log_norms=layer.log_norms) for layer in stage]
+    )
 
 
 def _ends(layers: Sequence[_Layer]) -> tuple[list[CallSlots], list[CallSlots]]:

@@ -144,7 +144,10 @@ def _training_now(kwargs: Mapping[str, Any]) -> bool:
 
 
 def _mask_of(tensor: Tensor) -> Tensor | None:
-    return getattr(tensor, "_keras_mask", None)
+    from keras.src import backend
+
+    # On JAX traced tensors take no attributes, and Keras keeps their masks in a table.
+    return backend.get_keras_mask(tensor)
 
 
 def _set_mask(tensor: Tensor, mask: Tensor) -> None:

@@ -21,8 +21,9 @@ class ProbeSettings:
     `data` is an .npz file with arrays `x` and `y` (or `x_0`, `x_1`, …, or the names of inputs and
     outputs); None draws synthetic batches. `given` says that the file stands for arrays handed
     over in Python: its name means nothing to anybody. `loss`, `optimizer` and `learning_rate`
-    stand in for a model that was saved uncompiled. `timeout_s` and `max_memory_mib` bound the
-    worker.
+    stand in for a model that was saved uncompiled. `curvature` is the number of Lanczos steps for
+    the sharpness, 0 for none; None takes some where they cost little. `timeout_s` and
+    `max_memory_mib` bound the worker.
 
     Raises `UsageError` for a value of another type or out of its range, wherever it came from.
     """
@@ -38,6 +39,7 @@ class ProbeSettings:
     optimizer: str | None = None
     learning_rate: float | None = None
     unsafe: bool = False
+    curvature: int | None = None
     timeout_s: float = 300.0
     max_memory_mib: int = 8192
 
@@ -82,7 +84,7 @@ def _device(name: str, value: object) -> str:
     return str(value)
 
 
-_OPTIONAL = frozenset({"batch_size", "loss", "optimizer", "learning_rate"})
+_OPTIONAL = frozenset({"batch_size", "loss", "optimizer", "learning_rate", "curvature"})
 _CHECKS: dict[str, Callable[[str, object], object]] = {
     "device": _device,
     "batch_size": _whole(1),
@@ -91,6 +93,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "loss": _text,
     "optimizer": _text,
     "learning_rate": _positive,
+    "curvature": _whole(0),
     "timeout_s": _positive,
     "max_memory_mib": _whole(1),
 }

@@ -29,11 +29,19 @@ class ModelState:
         trainable = {id(variable) for variable in model.trainable_variables}
         self._others = [(v, value) for v, value in self._saved if id(v) not in trainable]
         self._seeds = [v for v, _ in self._others if v.name == SEED_STATE]
+        modules = _torch_modules(model)
+        self._modes = [(module, module.training) for module in modules]
+        buffers = {id(b): b for module in modules for b in module.buffers(recurse=False)}
+        self._buffers = [(buffer, buffer.clone()) for buffer in buffers.values()]
 
     def restore(self) -> None:
-        """Put every variable back."""
+        """Put every variable back, and what modules of PyTorch keep besides."""
         for variable, value in self._saved:
             variable.assign(value)
+        self._restore_buffers()
+        for module, training in self._modes:
+            if module.training is not training:
+                module.training = training
 
     def begin_pass(self, seed: int) -> None:
         """Put back what a pass changes besides weights, and seed its random layers.
@@ -52,6 +60,10 @@ class ModelState:
             variable.assign(rng.integers(0, 2**31, variable.shape))
         generator = _global_generator()
         generator.state.assign(rng.integers(0, 2**31, generator.state.shape))
+
+    def _restore_buffers(self) -> None:
+        for buffer, value in self._buffers:
+            buffer.copy_(value)
 
 
 @contextmanager
@@ -98,6 +110,17 @@ def copied(variable: Any) -> np.ndarray[Any, Any]:
 
 def _layers(model: Any) -> list[Any]:
     return list(model._flatten_layers())  # noqa: SLF001
+
+
+def _torch_modules(model: Any) -> list[Any]:
+    """On PyTorch, all its modules in the model: layers are such, and may hold such.
+
+    Their buffers, such as the statistics of `torch.nn.BatchNorm2d`, are no variables of Keras.
+    """
+    if keras.backend.backend() != "torch":
+        return []
+    modules = {id(module): module for layer in _layers(model) for module in layer.modules()}
+    return list(modules.values())
 
 
 def _global_generator() -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ BOUNDED_ACTIVATIONS = {
 }
 #: Share of the half range from which a value counts as saturated.
 SATURATED_FROM = 0.95
+#: Bins that |h − c| / r is counted in, from the middle of the range (0) to its end (1).
+SATURATION_BINS = 40
 
 
 #: What Keras keeps as attributes of a tensor.
@@ -55,7 +58,9 @@ class CallSlots:
     `row` is its place in all values that every call has; `shape` that of the measured tensor,
     the batch first; `peaks` the slice of `peaks` with
     its units' max |h|; `gradient` its row of `gradient_norms`, None where the loss does not
-    depend on the call; `per_sample` whether the first axis is (a multiple of) the batch.
+    depend on the call; `saturated` its row of `saturated` and what goes with it, `channels` of
+    `channel_means` and `channel_deviations`, None where these are not taken; `per_sample` whether
+    the first axis is (a multiple of) the batch.
     """
 
     id: str
@@ -65,6 +70,7 @@ class CallSlots:
     peaks: slice
     gradient: int | None
     saturated: int | None
+    channels: int | None
     per_sample: bool
 
     @property
@@ -103,8 +109,10 @@ def logits_of(output: Tensor) -> Tensor:
 def watched(outputs: Any, watch: Watch) -> Any:
     """A call's outputs with every floating tensor watched.
 
-    Masks and logits that Keras keeps with a tensor go over to the one that takes its place.
+    Masks and logits that Keras keeps with a tensor go over to the one that takes its place. There
+    is no public way to them: on JAX they are no attributes, but in a table of Keras' own.
     """
+    from keras.src.backend.common.tensor_attributes import get_tensor_attr, set_tensor_attr
 
     def one(tensor: Any) -> Any:
         if not is_floating(tensor):
@@ -112,8 +120,9 @@ def watched(outputs: Any, watch: Watch) -> Any:
         replacement = watch(tensor)
         if replacement is not tensor:
             for name in KEPT_WITH_TENSORS:
-                if hasattr(tensor, name):
-                    setattr(replacement, name, getattr(tensor, name))
+                kept = get_tensor_attr(tensor, name)
+                if kept is not None:
+                    set_tensor_attr(replacement, name, kept)
         return replacement
 
     return keras.tree.map_structure(one, outputs)
@@ -136,7 +145,11 @@ class PassReduction:
     - `forward_norms` `(calls, batch)`: ‖h‖₂ of each sample;
     - `means`, `zeros` `(calls,)`: mean of h, share of exact zeros;
     - `peaks`: max |h| a unit for calls whose units can die, over all values for the others;
-    - `saturated`: share beyond 95 % of the range, for bounded activations;
+    - `saturated`: share beyond 95 % of the range, for bounded activations; of |h − c| / r, with
+      centre and half width of the range, `saturation_counts` `(calls, SATURATION_BINS)`,
+      `saturation_means` and `saturation_peaks`;
+    - `channel_means`, `channel_deviations`: root mean squares over channels of their means and
+      of their standard deviations over samples and positions, for the `profiled` calls;
     - `gradient_norms` `(calls with a gradient, batch)`: ‖∂L/∂h‖₂ of each sample;
     - `variable_gradient_norms` `(variables,)`.
     """
@@ -148,12 +161,14 @@ class PassReduction:
         batch: int,
         batch_is_fixed: bool,
         sample_norms: Callable[[Tensor], Tensor],
+        profiled: Collection[str] = (),
     ) -> None:
         self._calls = calls
         self._unit_axes = unit_axes
         self._batch = batch
         self._batch_is_fixed = batch_is_fixed
         self._sample_norms = sample_norms
+        self._profiled = profiled
 
     def reduce(
         self, tapped: Sequence[TappedCall], gradients: Mapping[int, Tensor]
@@ -161,10 +176,7 @@ class PassReduction:
         """The reduced values, and where each call's are; `gradients` by `id` of their tensor."""
         slots: list[CallSlots] = []
         skipped: dict[str, str] = {}
-        columns: dict[str, list[Tensor]] = {
-            name: []
-            for name in ("forward_norms", "means", "zeros", "peaks", "saturated", "gradient_norms")
-        }
+        columns: dict[str, list[Tensor]] = defaultdict(list)
         peaks = 0
         for call in tapped:
             reason = _unmeasurable(call)
@@ -181,9 +193,10 @@ class PassReduction:
             )
             unit_peaks, count = self._peaks(call.id, single)
             columns["peaks"].append(unit_peaks)
-            saturated = self._saturated(call.id, single)
-            if saturated is not None:
-                columns["saturated"].append(saturated)
+            saturation = self._saturation(call.id, single)
+            moments = self._channel_moments(call.id, single)
+            for name, value in {**saturation, **moments}.items():
+                columns[name].append(value)
             if gradient is not None:
                 columns["gradient_norms"].append(self._norms(_single(gradient), per_sample))
             slots.append(
@@ -194,7 +207,8 @@ class PassReduction:
                     shape=self._shape(tensor, per_sample),
                     peaks=slice(peaks, peaks + count),
                     gradient=None if gradient is None else len(columns["gradient_norms"]) - 1,
-                    saturated=None if saturated is None else len(columns["saturated"]) - 1,
+                    saturated=len(columns["saturated"]) - 1 if saturation else None,
+                    channels=len(columns["channel_means"]) - 1 if moments else None,
                     per_sample=per_sample,
                 )
             )
@@ -208,12 +222,22 @@ class PassReduction:
 
     def variable_norms(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """‖∂L/∂w‖₂ of each variable, 0 where the loss does not depend on it."""
-        zero = keras.ops.zeros((1,), "float64")
+        zero = keras.ops.zeros((1,), "float32")
         norms = [
             zero if g is None else self._sample_norms(keras.ops.reshape(g, (1, -1)))
             for g in gradients
         ]
         return keras.ops.concatenate(norms) if norms else zero[:0]
+
+    def output_norms(self, outputs: Sequence[Tensor]) -> Tensor:
+        """‖y‖₂ of each sample over all outputs with a loss together, `(batch,)`."""
+        norms = [
+            self._norms(_single(output), per_sample=output.shape[0] == self._batch)
+            for output in outputs
+        ]
+        if not norms:
+            return keras.ops.zeros((self._batch,))
+        return self._sample_norms(keras.ops.stack(norms, axis=-1))
 
     def _per_sample(self, call_id: str, tensor: Tensor) -> bool:
         """Whether the first axis is the batch, or the batch folded into another axis."""
@@ -244,16 +268,46 @@ class PassReduction:
         others = tuple(axis for axis in range(len(tensor.shape)) if axis != units)
         return keras.ops.max(magnitudes, axis=others), int(tensor.shape[units])
 
-    def _saturated(self, call_id: str, tensor: Tensor) -> Tensor | None:
+    def _saturation(self, call_id: str, tensor: Tensor) -> dict[str, Tensor]:
+        """How far the values of a bounded activation lie from the centre of their range."""
         call = self._calls.get(call_id)
         if call is None or call.op not in AFFINE_OPS | {Op.ACTIVATION}:
-            return None
+            return {}
         bounds = BOUNDED_ACTIVATIONS.get(call.activation or "")
         if bounds is None:
-            return None
+            return {}
         centre, half = bounds
-        beyond = keras.ops.greater(keras.ops.abs(tensor - centre), SATURATED_FROM * half)
-        return keras.ops.mean(keras.ops.cast(beyond, "float32"))
+        distance = keras.ops.abs(tensor - centre)
+        beyond = keras.ops.greater(distance, SATURATED_FROM * half)
+        shares = keras.ops.reshape(distance, (-1,)) / half
+        # A value that is not a number has no bin; the mean tells of it.
+        inside = keras.ops.where(keras.ops.isnan(shares), 0.0, keras.ops.minimum(shares, 1.0))
+        bins = keras.ops.cast(keras.ops.floor(inside * SATURATION_BINS), "int32")
+        bins = keras.ops.minimum(bins, SATURATION_BINS - 1)
+        # Whole numbers: single precision stops counting at 2²⁴.
+        counts = keras.ops.segment_sum(
+            keras.ops.ones_like(bins), bins, num_segments=SATURATION_BINS
+        )
+        return {
+            "saturated": keras.ops.mean(keras.ops.cast(beyond, "float32")),
+            "saturation_counts": counts,
+            "saturation_means": keras.ops.mean(shares),
+            "saturation_peaks": keras.ops.max(shares),
+        }
+
+    def _channel_moments(self, call_id: str, tensor: Tensor) -> dict[str, Tensor]:
+        if call_id not in self._profiled or len(tensor.shape) < 2:
+            return {}
+        units = self._unit_axes.get(call_id, -1) % len(tensor.shape)
+        others = tuple(axis for axis in range(len(tensor.shape)) if axis != units)
+        # In units of the largest value, so that no square overflows or loses its digits.
+        largest = keras.ops.max(keras.ops.abs(tensor))
+        scale = keras.ops.where(largest > 0, largest, keras.ops.ones_like(largest))
+        means, variances = keras.ops.moments(tensor / scale, axes=others)
+        return {
+            "channel_means": scale * keras.ops.sqrt(keras.ops.mean(keras.ops.square(means))),
+            "channel_deviations": scale * keras.ops.sqrt(keras.ops.mean(variances)),
+        }
 
 
 def can_die(call: LayerCall | None) -> bool:

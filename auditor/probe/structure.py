@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from auditor.probe.recording import RecordedCall
+from auditor.probe.statistics import is_floating
 
 
 class Structure(enum.Enum):
@@ -113,6 +114,17 @@ def may_couple_samples(call: RecordedCall) -> bool:
         return True
     layers = operation._flatten_layers()  # noqa: SLF001
     return any(not _own_class(layer) or isinstance(layer, _COUPLING) for layer in layers)
+
+
+def runs_by_sample(call: RecordedCall) -> bool:
+    """Whether the call surely runs with fewer samples as well."""
+    operation = call.operation
+    if not isinstance(operation, keras.layers.Layer) or may_couple_samples(call):
+        return False
+    if any(getattr(layer, "stateful", False) for layer in operation._flatten_layers()):  # noqa: SLF001
+        return False
+    tensors = [t for t in keras.tree.flatten((call.args, dict(call.kwargs)))]
+    return all(is_floating(t) for t in tensors if keras.ops.is_tensor(t))
 
 
 _COUPLING = (keras.layers.BatchNormalization, keras.layers.Lambda)

@@ -26,6 +26,14 @@ class LayerWeights:
     update_ratio: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChannelMoments:
+    """Means over the channels of a call's output; the fields are as in `BlockProfile`."""
+
+    squared_mean: float
+    variance: float
+
+
 @dataclass(kw_only=True)
 class Tally:
     """Collects passes over different batches; gradients in it are those of single samples.
@@ -64,6 +72,7 @@ class Tally:
             saturated_share=None
             if slots.saturated is None
             else self._median("saturated", slots.saturated),
+            saturation=self.saturation(slots),
             gradient_norm=gradient_norm,
             gradient_rms=None if gradient_norm is None else gradient_norm / math.sqrt(size),
             weight_norm=None if weights is None else weights.norm,
@@ -97,11 +106,34 @@ class Tally:
             np.median([np.median(values["forward_norms"][slots.row]) for values in self.passes])
         )
 
+    def channel_moments(self, slots: CallSlots) -> ChannelMoments | None:
+        """Squared mean and variance of the channels, medians over batches; None if not taken."""
+        if slots.channels is None:
+            return None
+        return ChannelMoments(
+            squared_mean=self._median_square("channel_means", slots.channels),
+            variance=self._median_square("channel_deviations", slots.channels),
+        )
+
+    def saturation(self, slots: CallSlots) -> Distribution | None:
+        """|h − c| / r over all values of all batches; None where the range is not bounded."""
+        if slots.saturated is None:
+            return None
+        row = slots.saturated
+        counts = sum(values["saturation_counts"][row].astype(np.int64) for values in self.passes)
+        means = [values["saturation_means"][row] for values in self.passes]
+        peaks = [values["saturation_peaks"][row] for values in self.passes]
+        return _binned(counts, mean=float(np.mean(means)), peak=float(np.max(peaks)))
+
     def _finite_backward(self, slots: CallSlots) -> bool:
         if slots.gradient is None:
             return True
         rows = (values["gradient_norms"][slots.gradient] for values in self.passes)
         return all(bool(np.isfinite(row).all()) for row in rows)
+
+    def _median_square(self, name: str, row: int) -> float:
+        # The root fits single precision where the square does not.
+        return float(np.median([float(values[name][row]) ** 2 for values in self.passes]))
 
     def _median(self, name: str, row: int) -> float:
         return float(np.median([values[name][row] for values in self.passes]))
@@ -120,6 +152,32 @@ def distribution(values: Sequence[float]) -> Distribution | None:
         p90=p90,
         max=float(array.max()),
         count=len(array),
+    )
+
+
+def _binned(counts: Array, *, mean: float, peak: float) -> Distribution:
+    """A distribution over [0, 1] from counts in bins of one width, `(bins,)`, and what is exact.
+
+    Within a bin values are taken to lie evenly, so that a quantile is off by a bin at most.
+    """
+    occupied = np.flatnonzero(counts)
+    reached = np.cumsum(counts[occupied]) / counts.sum()
+
+    def quantile(share: float) -> float:
+        if not math.isfinite(mean):
+            return math.nan
+        index = min(int(np.searchsorted(reached, share)), len(occupied) - 1)
+        before = float(reached[index - 1]) if index else 0.0
+        within = (share - before) / (float(reached[index]) - before)
+        return min((float(occupied[index]) + within) / len(counts), peak)
+
+    return Distribution(
+        mean=mean,
+        p10=quantile(0.1),
+        p50=quantile(0.5),
+        p90=quantile(0.9),
+        max=peak,
+        count=int(counts.sum()),
     )
 
 

@@ -14,10 +14,13 @@ from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.probe.backends import ForwardPass, Tensor, Watch
 from auditor.probe.losses import LossChoice
 from auditor.probe.model_io import ModelInputs
+from auditor.probe.residual_profile import profiled_calls
 from auditor.probe.state import untrained_state
 from auditor.probe.statistics import PassReduction, PassSlots, TappedCall, logits_of, tap, watched
 from auditor.probe.taps import Taps
 
+#: What lines that say nothing of an error begin with.
+UNTELLING = ("Exception encountered", "Graph execution error", "Detected at node", 'File "')
 #: Bold type, as Keras sets a message in.
 TERMINAL_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -33,7 +36,8 @@ class TrainingPass:
 
     `loss` is that of the targets alone, `objective` with the penalties that layers and
     regularizers add, as training minimizes it. Besides these two the values are those of
-    `PassReduction`, and `variable_gradient_norms`.
+    `PassReduction`, `variable_gradient_norms`, and `output_norms` `(batch,)`: ‖y‖₂ of each
+    sample, over all outputs with a loss.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class TrainingPass:
         self._model = model
         self._calls = graph.by_id
         self._unit_axes = unit_axes(graph)
+        self._profiled = profiled_calls(graph)
         self._inputs = inputs
         self._losses = losses
         self._batch = batch
@@ -124,11 +129,14 @@ class TrainingPass:
             if gradient is not None
         }
         fixed = any(spec.shape is not None and spec.shape[0] for spec in self._inputs.specs)
-        reduction = PassReduction(self._calls, self._unit_axes, self._batch, fixed, sample_norms)
+        reduction = PassReduction(
+            self._calls, self._unit_axes, self._batch, fixed, sample_norms, self._profiled
+        )
         values, self._slots = reduction.reduce(forward.tapped, found)
         return {
             **values,
             "variable_gradient_norms": reduction.variable_norms(variable_gradients),
+            "output_norms": reduction.output_norms(forward.outputs),
             "loss": forward.loss,
             "objective": forward.objective,
         }
@@ -147,9 +155,12 @@ def unit_axes(graph: LayerGraph) -> dict[str, int]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message that says something; Keras puts one that does not in front."""
+    """The first line of a message that says something.
+
+    Keras puts one that does not in front, TensorFlow also where in Python an operation was made.
+    """
     lines = [TERMINAL_STYLE.sub("", line).strip() for line in str(error).splitlines()]
-    telling = (line for line in lines if line and not line.startswith("Exception encountered"))
+    telling = (line for line in lines if line and not line.startswith(UNTELLING))
     return next(telling, type(error).__name__)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
+import signal
 import sys
 import threading
 import traceback
@@ -11,11 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from auditor.errors import GebAuditError, ProbeFailed, UsageError
+from auditor.errors import ProbeFailed
 from auditor.measurement import ProbeResult
 from auditor.probe.codec import ProbeRequest, Report, decode_request, encode
+from auditor.probe.environment import numbers_environment
+from auditor.probe.incomplete import failure
 from auditor.probe.settings import ProbeSettings
 
+#: How long after its time a worker that nobody has ended ends itself.
+GRACE_S = 60.0
+#: The timer's own limit is the platform's; a year is as good as none.
+LONGEST_TIMER_S = 365 * 86400.0
 MISSING_OBJECT = re.compile(
     r"(?:Could not (?:locate|resolve)|Unknown) \w+:? '([^']+)'|cannot import name '([^']+)'"
 )
@@ -23,9 +31,10 @@ MISSING_OBJECT = re.compile(
 
 def main() -> None:
     """Serve one request from standard input; reports go to standard output, line by line."""
-    reports = _own_standard_output()
-    line = sys.stdin.readline()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    faulthandler.enable()  # a crash leaves the Python stack on standard error
+    requests, reports = _own_streams()
+    line = requests.readline()
+    threading.Thread(target=_end_with_parent, args=(requests,), daemon=True).start()
 
     def tell(report: Report) -> None:
         reports.write(f"{encode(report)}\n")
@@ -33,26 +42,24 @@ def main() -> None:
 
     try:
         request = decode_request(line)
-        result = probe(request, lambda phase: tell(Report(progress=phase)))
-    except UsageError as error:
-        tell(Report(wrong_usage=str(error), detail=error.detail))
-    except GebAuditError as error:
-        tell(Report(failed=str(error), detail=error.detail))
-    except MemoryError:
-        tell(Report(failed="the probe ran out of memory; try a smaller --batch-size"))
-    except Exception as error:
-        words = str(error).strip().partition("\n")[0]
-        tell(
-            Report(
-                failed=f"the probe failed: {type(error).__name__}: {words}",
-                detail=traceback.format_exc(),
-            )
+        _end_in_any_case(request.settings.timeout_s)
+        result = probe(
+            request,
+            progress=lambda phase: tell(Report(progress=phase)),
+            partial=lambda result: tell(Report(partial=result)),
         )
+    except BaseException as error:  # code of the model raises SystemExit or KeyboardInterrupt too
+        tell(failure(error))
     else:
         tell(Report(result=result))
 
 
-def probe(request: ProbeRequest, progress: Callable[[str], None]) -> ProbeResult:
+def probe(
+    request: ProbeRequest,
+    *,
+    progress: Callable[[str], None],
+    partial: Callable[[ProbeResult], None],
+) -> ProbeResult:
     """Load the request's file and measure it. Raises `ProbeFailed` or `UsageError`."""
     from auditor.formats import read_model
     from auditor.probe.data_file import read_data
@@ -63,6 +70,7 @@ def probe(request: ProbeRequest, progress: Callable[[str], None]) -> ProbeResult
         read_data(settings.data, given=settings.given)
     graph = read_model(request.path).graph
     progress(f"starting {settings.backend}")
+    os.environ.update(numbers_environment(settings.backend, graph))
     import keras
 
     from auditor.probe.backends import load_backend
@@ -72,7 +80,9 @@ def probe(request: ProbeRequest, progress: Callable[[str], None]) -> ProbeResult
     backend = load_backend(settings.backend)
     progress("loading the model")
     model, assumptions = load(request.path, settings)
-    return measure(model, graph, settings, backend, progress, assumptions=assumptions)
+    return measure(
+        model, graph, settings, backend, progress, partial=partial, assumptions=assumptions
+    )
 
 
 def load(path: Path, settings: ProbeSettings) -> tuple[Any, tuple[str, ...]]:
@@ -129,18 +139,34 @@ def _is_keras_operation(name: str) -> bool:
     return any(kind.__name__ == name for kind in own)
 
 
-def _own_standard_output() -> IO[str]:
-    """Standard output for the reports alone; what frameworks print goes to standard error."""
+def _own_streams() -> tuple[IO[str], IO[str]]:
+    """Standard input and output for requests and reports alone.
+
+    What frameworks and models print goes to standard error; what they want to read is empty.
+    """
     sys.stdout.flush()
-    own = os.dup(1)
+    requests, reports = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
-    return os.fdopen(own, "w", encoding="utf-8")
+    return os.fdopen(requests, encoding="utf-8"), os.fdopen(reports, "w", encoding="utf-8")
 
 
-def _end_with_parent() -> None:
-    """End this process when standard input closes: whoever asked is gone."""
-    sys.stdin.read()
+def _end_with_parent(requests: IO[str]) -> None:
+    """End this process, and whatever it has started, when its input closes: who asked is gone."""
+    requests.read()
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
+
+
+def _end_in_any_case(timeout_s: float) -> None:
+    """End this process long after its time is up, should whoever asked not be there to do it.
+
+    The thread that waits for their end needs the interpreter, which code may hold without end.
+    """
+    faulthandler.dump_traceback_later(min(timeout_s + GRACE_S, LONGEST_TIMER_S), exit=True)
 
 
 if __name__ == "__main__":

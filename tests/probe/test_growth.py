@@ -1,10 +1,17 @@
+import importlib.util
 import math
+import sys
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
-from keras import initializers
+from keras import initializers, layers
 
 from auditor.probe.growth import GrowthPoint, fit_growth, t_quantile
+from auditor.probe.propagation import propagation
+
+BENCH = Path(__file__).parents[2] / "bench"
 
 
 def points(logs, stages=None, batches=2):
@@ -88,3 +95,66 @@ def test_a_sigmoid_stack_vanishes(probe, plain_stack):
     assert result.growth_rate == pytest.approx(0.25, rel=0.1)
     assert result.growth_interval[1] < 0.5
     assert result.gradient_ratio < 1e-9
+
+
+def measured(run):
+    return propagation(run.graph, run.tally)
+
+
+def two_widths(sequential):
+    stack = [layers.Dense(32, "tanh", name=f"wide_{index}") for index in range(6)]
+    stack += [layers.Dense(16, "tanh", name=f"narrow_{index}") for index in range(6)]
+    return sequential(keras.Input((32,)), *stack, layers.Dense(1, name="out"))
+
+
+def test_each_stage_has_a_growth_of_its_own(passes, sequential):
+    model = two_widths(sequential)
+    for index in range(6):
+        wide = model.get_layer(f"wide_{index}")
+        wide.set_weights([0.1 * weight for weight in wide.get_weights()])
+    found = measured(passes(model, batches=2))
+    wide, narrow = found.stages
+    assert wide.shape == (32,)
+    assert narrow.calls == tuple(f"narrow_{index}" for index in range(6))
+    assert not wide.residual
+    assert wide.interval[1] < narrow.interval[0]
+    assert wide.rate < found.growth.rate < narrow.rate
+
+
+def test_two_points_are_no_stage(passes, sequential):
+    model = sequential(
+        keras.Input((8,)), layers.Dense(8), layers.Dense(8), *[layers.Dense(4) for _ in range(3)]
+    )
+    stages = measured(passes(model, batches=1)).stages
+    assert [stage.shape for stage in stages] == [(4,)]
+
+
+def test_layers_around_residual_blocks_have_a_stage_beside_theirs(passes):
+    x = inputs = keras.Input((8,))
+    for index in range(4):
+        x = layers.Dense(8, name=f"plain_{index}")(x)
+    for index in range(4):
+        branch = layers.Dense(8)(layers.Dense(8, "relu")(x))
+        x = layers.Add(name=f"sum_{index}")([x, branch])
+    model = keras.Model(inputs, layers.Dense(1)(x))
+    model.compile("sgd", "mse")
+    plain, residual = measured(passes(model, batches=1)).stages
+    assert plain.calls == ("plain_0", "plain_1", "plain_2", "plain_3")
+    assert residual.calls == ("sum_0", "sum_1", "sum_2", "sum_3")
+
+
+@pytest.fixture
+def growth_coverage(monkeypatch):
+    """The benchmark of random models with known answers, as a module."""
+    spec = importlib.util.spec_from_file_location("growth_coverage", BENCH / "growth_coverage.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_random_models_with_a_known_rate_are_covered(growth_coverage):
+    outcomes = list(growth_coverage.sample(24, seed=0))
+    assert len({outcome.family for outcome in outcomes}) == 4
+    assert sum(outcome.covered for outcome in outcomes) / len(outcomes) >= 0.9

@@ -15,13 +15,25 @@ import pytest
 from keras import layers
 
 from auditor.errors import ProbeFailed, UsageError
-from auditor.measurement import CallMeasurement, Distribution, ProbeResult
+from auditor.finding import Bound
+from auditor.measurement import (
+    AttentionMeasurement,
+    CallMeasurement,
+    Distribution,
+    Estimate,
+    JacobianMeasurement,
+    ProbeResult,
+    Sharpness,
+    StageGrowth,
+    TimeGrowth,
+)
 from auditor.probe.codec import (
     ProbeRequest,
     Report,
     decode_report,
     decode_request,
     encode,
+    is_partial,
 )
 from auditor.probe.settings import ProbeSettings
 from auditor.probe.worker import WORKER_MODULE, probe_file
@@ -50,20 +62,6 @@ def saved_model(tmp_path):
     path = tmp_path / "model.keras"
     model.save(path)
     return path
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """A worker of our own making, from its source."""
-
-    def write(source: str) -> str:
-        folder = tmp_path / "importable"
-        folder.mkdir()
-        (folder / "stand_in_worker.py").write_text(source)
-        monkeypatch.setenv("PYTHONPATH", str(folder))
-        return "stand_in_worker"
-
-    return write
 
 
 def test_a_file_is_probed_and_nothing_of_the_folder_is_imported(
@@ -149,7 +147,7 @@ def test_too_long_is_ended(saved_model, stand_in):
         "import sys, time\nprint('busy', file=sys.stderr, flush=True)\ntime.sleep(60)"
     )
     started = time.monotonic()
-    with pytest.raises(ProbeFailed, match=r"longer than 2 s; raise --timeout") as caught:
+    with pytest.raises(ProbeFailed, match=r"time limit of 2 s reached .*raise --timeout") as caught:
         probe_file(saved_model, ProbeSettings(timeout_s=2.0), lambda _: None, module=module)
     assert time.monotonic() - started < 20
     assert caught.value.detail == "busy"
@@ -164,7 +162,7 @@ def test_too_much_memory_is_ended_children_included(saved_model, stand_in, tmp_p
         f"open({str(note)!r}, 'w').write(str(child.pid))\n"
         "time.sleep(60)\n"
     )
-    with pytest.raises(ProbeFailed, match=r"more than 200 MiB of memory"):
+    with pytest.raises(ProbeFailed, match=r"memory limit of 200 MiB exceeded .*--max-memory"):
         probe_file(saved_model, ProbeSettings(max_memory_mib=200), lambda _: None, module=module)
     child = int(note.read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
@@ -217,6 +215,8 @@ def test_the_worker_ends_with_whoever_asked(saved_model):
 
 
 def test_results_survive_the_pipe():
+    estimate = Estimate(value=2.0, low=1.0, high=3.0, error=0.1, method="Golub–Kahan", products=16)
+    spread = Distribution(mean=1.0, p10=0.0, p50=1.0, p90=2.0, max=2.0, count=3)
     result = ProbeResult(
         backend="tensorflow",
         device="CPU",
@@ -233,10 +233,34 @@ def test_results_survive_the_pipe():
         growth_interval=(0.5, 2.0),
         gradient_norm=Distribution(mean=1.0, p10=1.0, p50=1.0, p90=1.0, max=1.0, count=1),
         trial_losses=(1.0, float("-inf")),
-        calls={"a/b#2": CallMeasurement(mean=0.1 + 0.2, finite_forward=False)},
+        stages=(StageGrowth(shape=(4, 4), calls=("a", "b"), rate=1.5, interval=None),),
+        sharpness=Sharpness(largest=estimate, preconditioned=None),
+        noise_scale=estimate,
+        incomplete="time limit",
+        calls={
+            "a/b#2": CallMeasurement(mean=0.1 + 0.2, finite_forward=False),
+            "c": CallMeasurement(
+                to_output_norm=estimate,
+                jacobian=JacobianMeasurement(
+                    spectral_norm=estimate,
+                    frobenius_norm=replace(estimate, bound=Bound.LOWER),
+                    inputs=3,
+                    outputs=4,
+                    samples=2,
+                    couples_samples=True,
+                ),
+                time=TimeGrowth(growth=estimate, steps=8, length=16),
+                attention=AttentionMeasurement(logit_scale=spread, entropy=spread, keys=9),
+            ),
+        },
         skipped={"c": "why"},
     )
     assert decode_report(encode(Report(result=result))).result == result
+    partial = encode(Report(partial=result))
+    assert is_partial(partial.encode())
+    assert decode_report(partial).partial == result
+    assert not is_partial(encode(Report(result=result)).encode())
+    assert not is_partial(encode(Report(progress='{"partial": ')).encode())
     broken = replace(result, loss_at_start=float("nan"))
     line = encode(Report(result=broken))
     assert "\n" not in line

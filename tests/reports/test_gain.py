@@ -1,9 +1,11 @@
 """Gains come only from gradients that belong to one call, and shades from gains."""
 
 import math
+from dataclasses import replace
 
 import pytest
-from report_samples import Builder, probe, result
+from measures_by_hand import jacobian
+from report_samples import Builder, exploding_stack, probe, result
 
 from auditor.graph.operators import Op
 from auditor.measurement import CallMeasurement
@@ -38,6 +40,29 @@ def test_no_gain_where_the_input_feeds_others():
     b.add("sum", Op.ADD, x, b.add("d", Op.DENSE, x))
     found = gain.gains(audited(b, {"x": 5.0, "d": 1.0, "sum": 1.0}))
     assert found == {}
+
+
+def test_a_jacobian_stands_in_where_the_input_feeds_others():
+    b = Builder()
+    x = b.add("x", Op.INPUT)
+    b.add("sum", Op.ADD, x, b.add("d", Op.DENSE, x))
+    audit = audited(b, {"x": 5.0, "d": 1.0, "sum": 1.0})
+    calls = {
+        # ‖J‖_F = 2·√16; a random gradient of 4 values grows by 2·√16/√4. The sum has two inputs.
+        name: replace(call, jacobian=jacobian(2.0, inputs=16, outputs=4))
+        for name, call in audit.probe.calls.items()
+    }
+    audit = replace(audit, probe=replace(audit.probe, calls=calls))
+    assert gain.random_gains(audit) == pytest.approx({"d": 4.0})
+    assert gain.gains(audit) == {}
+    assert gain.shades(audit)["d"].gain == gain.shade(4.0, gain.GAIN_STEPS)
+    assert gain.shades(audit)["sum"].gain == gain.UNKNOWN
+
+
+def test_a_jacobian_does_not_stand_in_for_a_measured_gain():
+    audit = exploding_stack()
+    assert len(gain.gains(audit)) == 31
+    assert gain.random_gains(audit) == {}
 
 
 @pytest.mark.parametrize("norm", [0.0, math.nan, math.inf, None])

@@ -7,7 +7,14 @@ from html.parser import HTMLParser
 
 import pytest
 from golden_report import check_golden
-from report_samples import SAMPLES, founding_case, nasty_names, resnet
+from report_samples import (
+    SAMPLES,
+    exploding_stack,
+    founding_case,
+    nasty_names,
+    resnet,
+    sequence_model,
+)
 
 from auditor.reports.html import HtmlReporter
 
@@ -110,14 +117,54 @@ def test_no_words_of_python_or_of_code():
 
 
 def test_size_stays_modest():
-    # ResNet50's page: about 230 kB; each of its 177 calls costs 1.2 kB in drawing, plot and table.
-    assert len(HtmlReporter().render((resnet(),))) < 350_000
+    # ResNet50's page: about 380 kB; each of its 177 calls costs 2 kB in drawing, plots and table,
+    # 0.5 kB of which say how its Jacobian came about.
+    assert len(HtmlReporter().render((resnet(),))) < 450_000
 
 
 def test_probe_skipped_is_told_with_its_reason():
     text = "".join(Page(HtmlReporter().render((founding_case(),))).text)
     assert "Probe skipped" in text
     assert "get one with pip install 'geb-audit[tensorflow]'" in text
+
+
+def shown(result):
+    return " ".join("".join(Page(HtmlReporter().render((result,))).text).split())
+
+
+def test_an_incomplete_probe_says_so_before_anything_else():
+    text = shown(sequence_model())
+    banner = text.index("Probe incomplete it reached its time limit of 60 s")
+    assert banner < text.index("Findings")
+    assert "Traceback" not in text
+    assert "Probe incomplete" not in shown(resnet())
+
+
+def test_jacobians_left_out_are_told_by_reason():
+    text = shown(sequence_model())
+    assert "4 calls without a Jacobian" in text
+    assert "2 × its inputs are whole numberstokens embedding" in text
+    assert "2 × time limitgru mixing" in text
+
+
+def test_every_measure_has_its_place():
+    sequence, residual = shown(sequence_model()), shown(resnet())
+    for title in ("Along time", "Attention", "Gradient noise scale B"):
+        assert title in sequence
+        assert (title in residual) == (title == "Gradient noise scale B")
+    for title in ("Signal at the residual blocks", "Stages", "Sharpness λ₁(H)"):
+        assert title in residual
+        assert title not in sequence
+    assert "Curvature was not measured: the time limit of 60 s came first." in sequence
+
+
+def test_a_number_says_how_it_came_about():
+    text = HtmlReporter().render((exploding_stack(),))
+    assert (
+        'title="mean σ²/σ₁² = 0.18; lower bound; at most 0.11 too small; median of samples from '
+        '7.91 to 8.74; Golub–Kahan, 8 steps; 16 products"' in text
+    )
+    assert '≥ 8.33 <span class="error">+ 0.11</span>' in text
 
 
 def test_golden():

@@ -7,7 +7,15 @@ import re
 import jsonschema
 import pytest
 from golden_report import check_golden
-from report_samples import SAMPLES, exploding_stack, founding_case, nasty_names, onnx_unknown
+from report_samples import (
+    SAMPLES,
+    exploding_stack,
+    founding_case,
+    nasty_names,
+    onnx_unknown,
+    resnet,
+    sequence_model,
+)
 
 from auditor.reports.json_v1 import JsonReporter, schema
 
@@ -49,6 +57,16 @@ KEYS = {
         "layers",
         "skipped",
     ),
+    "measurement": (
+        "gradient_norm",
+        "jacobian",
+        "jacobian_skipped",
+        "to_output_norm",
+        "gsc",
+        "time",
+        "attention",
+    ),
+    "estimate": ("value", "low", "high", "error", "bound", "method", "products"),
     "finding": (
         "code",
         "name",
@@ -137,6 +155,8 @@ def test_keys_stand_in_the_order_of_the_contract():
         "layer": document["layers"][0],
         "forecast": document["forecast"],
         "probe": document["probe"],
+        "measurement": document["probe"]["layers"]["dense"],
+        "estimate": document["probe"]["layers"]["dense"]["jacobian"]["spectral_norm"],
         "finding": document["findings"][0],
         "evidence": document["findings"][0]["evidence"][0],
         "plan": document["plan"],
@@ -145,6 +165,54 @@ def test_keys_stand_in_the_order_of_the_contract():
     for name, keys in KEYS.items():
         assert in_order(keys, found[name]), name
     assert document["risk"] is None
+
+
+def probe_of(result):
+    return json.loads(JsonReporter().render((result,)))["probe"]
+
+
+def test_what_was_measured_of_a_call_is_told_in_full():
+    measured = sequence_model().probe.calls
+    layers = probe_of(sequence_model())["layers"]
+    jacobian = layers["lstm"]["jacobian"]
+    assert jacobian["backward_gain"] == pytest.approx(0.21)
+    assert jacobian["isometry"] == measured["lstm"].jacobian.isometry
+    assert jacobian["spectral_norm"] == {
+        "value": 1.23,
+        "low": 1.23 * 0.95,
+        "high": 1.23 * 1.05,
+        "error": 0.013 * 1.23,
+        "bound": "lower",
+        "method": "Golub–Kahan, 8 steps",
+        "products": 16,
+    }
+    assert layers["lstm"]["time"]["growth"]["value"] == 0.93
+    assert (layers["lstm"]["time"]["steps"], layers["lstm"]["time"]["length"]) == (128, 400)
+    assert layers["lstm"]["saturation"]["p50"] == 0.31
+    assert layers["mixing"]["attention"]["entropy"]["p50"] == 0.97
+    assert layers["mixing"]["jacobian"] is None
+    assert layers["mixing"]["jacobian_skipped"] == "time limit"
+    assert layers["pool"]["time"] is layers["pool"]["attention"] is None
+
+
+def test_what_was_measured_of_a_model_is_told_in_full():
+    probe = probe_of(resnet())
+    assert probe["incomplete"] is None
+    assert probe["sharpness"]["largest"]["value"] == 38.2
+    assert probe["sharpness"]["preconditioned"]["bound"] == "lower"
+    assert probe["sharpness_skipped"] is None
+    assert probe["noise_scale"] == probe["noise_scale_estimate"]["value"] == 120
+    assert probe["noise_scale_estimate"]["high"] == "Infinity"
+    assert [stage["growth_interval"] for stage in probe["stages"][:2]] == [None, [1.28, 1.43]]
+    assert probe["stages"][0]["shape"] == [24, 24, 64]
+    assert len(probe["residual_profile"]) == 16
+    assert probe["residual_profile"][0]["branch"] is None
+    ended = probe_of(sequence_model())
+    assert ended["incomplete"].startswith("it reached its time limit")
+    assert ended["sharpness"] is None
+    assert ended["sharpness_skipped"] == "the time limit of 60 s came first"
+    assert "Traceback" not in json.dumps(ended)
+    assert probe_of(exploding_stack())["rate_trials"] == [{"rate": 1e-4, "losses": [14.2, 13.9]}]
 
 
 def test_numbers_that_are_none_are_strings():

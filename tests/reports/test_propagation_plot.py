@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_samples import empty_graph, exploding_stack, nasty_names, onnx_unknown, resnet
+from report_samples import (
+    empty_graph,
+    exploding_stack,
+    nasty_names,
+    onnx_unknown,
+    resnet,
+    sequence_model,
+)
 
 from auditor.graph.paths import kernel_depth
 from auditor.reports.log_axis import LogAxis
@@ -36,11 +43,35 @@ def test_the_line_has_the_slope_of_the_growth_rate():
 
 def test_every_measured_call_is_a_point():
     audit = resnet()
+    jacobians = sum(call.jacobian is not None for call in audit.probe.calls.values())
+    of = {"gradient": len(audit.graph.calls), "activation": len(audit.graph.calls)}
     for panel in propagation_plot(audit, {}).wide:
-        assert len(panel.points) == len(audit.graph.calls)
+        assert len(panel.points) == of.get(panel.key, jacobians)
         for point in panel.points:
             assert panel.left <= point.x <= panel.right
             assert panel.top <= point.y <= panel.bottom
+
+
+def test_local_gains_reach_up_to_the_spectral_norm():
+    audit = exploding_stack(layers=30, rate=3.62)
+    panel = propagation_plot(audit, {}).wide[-1]
+    assert panel.key == "local"
+    assert len(panel.points) == 31
+    decade = panel.one - panel.points[0].y
+    for point in panel.points:
+        # Pixels are linear in the logarithm: gain 0.98·3.62, σ₁ 2.3·3.62, from the line at 1.
+        assert (panel.one - point.peak) / decade == pytest.approx(
+            math.log(2.3 * 3.62) / math.log(0.98 * 3.62), rel=1e-6
+        )
+        assert panel.top <= point.peak < point.y < panel.one <= panel.bottom
+    assert "σ₁ ≥ 8.33 + 0.11" in panel.points[0].tooltip
+
+
+def test_panels_have_one_depth_axis():
+    # The sequence model has one Jacobian, in the middle of the net.
+    gradient, *_, local = propagation_plot(sequence_model(), {}).wide
+    assert gradient.depths == local.depths
+    assert len(local.points) == 1
 
 
 def test_what_is_no_number_is_marked():

@@ -13,6 +13,7 @@ from report_samples import (
     founding_case,
     nasty_names,
     onnx_unknown,
+    sequence_model,
 )
 from rich.cells import cell_len
 from rich.console import Console
@@ -98,6 +99,14 @@ def test_findings_are_grouped_worst_first():
 @pytest.mark.parametrize("sample", [founding_case, exploding_stack, onnx_unknown])
 def test_golden(sample):
     check_golden(f"{sample.__name__}.txt", TextReporter().render((sample(),)))
+
+
+def test_jacobians_and_time_have_a_line_each():
+    text = printed(sequence_model(), width=200)
+    assert re.search(r"Local gains +0\.21 +middle 80 % .*largest σ₁ ≥ 1\.23 at lstm", text)
+    assert re.search(r"Growth along time +×0\.93 +a step, lstm; 37 % left after 14 of 400", text)
+    assert "Probe incomplete: it reached its time limit of 60 s" in text
+    assert "Traceback" not in text
 
 
 def words_of(text):

@@ -29,11 +29,13 @@ class RitzValues:
     """The largest Ritz value of every row of a block, a lower bound on its σ₁.
 
     values `(rows,)`; residuals `(rows,)`: ‖Jᵀ(U p) − σ (V q)‖, so that a singular value lies that
-    near to the value; steps: how many were run, of two products each.
+    near to the value; row_squares `(rows, steps)`: ‖Jᵀ u_j‖² of each left vector; steps: how many
+    were run, of two products each.
     """
 
     values: Array
     residuals: Array
+    row_squares: Array
     steps: int
 
 
@@ -49,12 +51,18 @@ class Bidiagonalisation:
         self._primals = primals_of(blocks)
         #: Blocks without a derivative, by id, with what the framework said. They count as zero.
         self.failed: dict[str, Exception] = {}
+        self.left: list[Vector] = []
         backend = linearizer.backend
         self._push = linearizer.compiled(self._step(lambda block, p, v: block.push(backend, p, v)))
         self._pull = linearizer.compiled(self._step(lambda block, p, u: block.pull(backend, p, u)))
 
-    def run(self, start: Vector, steps: int, on_step: OnStep) -> list[RitzValues]:
-        """Ritz values of every block after so many steps from `start`, of any length."""
+    def run(
+        self, start: Vector, steps: int, on_step: OnStep, *, keep_left: bool = False
+    ) -> list[RitzValues]:
+        """Ritz values of every block after so many steps from `start`, of any length.
+
+        `keep_left` keeps the left vectors u_j for `Deflation`, which is so many more vectors.
+        """
         rows = sum(block.rows for block in self._blocks)
         alphas, betas = np.zeros((steps, rows)), np.zeros((steps, rows))
         v = _unit(self._blocks, start)
@@ -64,6 +72,8 @@ class Bidiagonalisation:
             on_step(step + 1, steps)
             u, norms = self._push(self._primals, v, u, self._factors(beta))
             alphas[step] = numbers(norms)
+            if keep_left:
+                self.left.append(u)
             v, norms = self._pull(self._primals, u, v, self._factors(alphas[step]))
             beta = betas[step] = numbers(norms)
         return [
@@ -74,7 +84,7 @@ class Bidiagonalisation:
         ]
 
     def pulled_norms(self, u: Vector) -> list[Array]:
-        """‖Jᵀ u‖ of every row of each block."""
+        """‖Jᵀ u‖ of every row of each block, u of unit length at most."""
         nothing: Vector = [block.draw_inputs(np.zeros) for block in self._blocks]
         zeros = np.zeros(sum(block.rows for block in self._blocks))
         _, norms = self._pull(
@@ -102,13 +112,14 @@ class Bidiagonalisation:
             except Exception as error:  # whatever a framework says where it has no derivative
                 self.failed[block.id] = error
                 return tuple(previous), keras.ops.zeros((block.rows,), block.precision)
-            before = keras.ops.sqrt(block.squares(product_of_x))
+            before = block.norms(product_of_x)
             rest = tuple(
                 part - known
                 for part, known in zip(product_of_x, block.scaled(factor, previous), strict=True)
             )
-            norm = keras.ops.sqrt(block.squares(rest))
-            gone = norm <= BREAKDOWN * block.epsilon * (before + factor)
+            norm = block.norms(rest)
+            nothing = keras.ops.maximum(BREAKDOWN * block.epsilon * (before + factor), block.tiny)
+            gone = norm <= nothing
             norm = keras.ops.where(gone, keras.ops.zeros_like(norm), norm)
             inverse = keras.ops.where(gone, norm, 1.0 / keras.ops.where(gone, norm + 1.0, norm))
             return block.scaled(inverse, rest), norm
@@ -149,6 +160,7 @@ def _ritz(alphas: Array, betas: Array) -> RitzValues:
     return RitzValues(
         values=np.where(finite, values[:, 0], np.nan),
         residuals=np.where(finite, residuals, np.nan),
+        row_squares=alphas**2 + betas**2,
         steps=steps,
     )
 

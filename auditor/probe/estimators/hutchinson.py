@@ -23,23 +23,26 @@ class FrobeniusEstimate:
     draws: int
 
 
-def frobenius(squares: Sequence[Array], spectral: Array) -> FrobeniusEstimate:
-    """From ‖Jᵀ u‖² of each of at least two draws of u, `(rows,)` each, and σ₁ `(rows,)`.
+def frobenius(known: Array, squares: Sequence[Array], spectral: Array) -> FrobeniusEstimate:
+    """From ‖Qᵀ J‖²_F, which is `known`, and draws of the rest; σ₁ is `spectral`; `(rows,)` each.
 
-    E‖Jᵀ u‖² = ‖J‖²_F for u of independent random signs, with the variance
-    2 (‖J Jᵀ‖²_F − Σ (J Jᵀ)²_ii) (Hutchinson 1989; Avron & Toledo 2011). The error is the smaller
-    of two: what the draws show, pooled over a block's rows, whose Jacobians are of a kind; and
-    what that variance is at most, 2 σ₁² ‖J‖²_F.
+    `squares` are ‖Jᵀ (I − Q Qᵀ) u‖² of at least two draws of u, independent random signs. Their
+    mean is ‖(I − Q Qᵀ) J‖²_F, their variance 2 (‖A‖²_F − Σ A²_ii) of the A they are a form in
+    (Hutchinson 1989; Avron & Toledo 2011): what the few largest singular values would add to it
+    is taken out by Q (Meyer et al. 2021). The error is the smaller of two: what the draws show,
+    pooled over a block's rows, whose Jacobians are of a kind; and what that variance is at most,
+    2 σ₁² ‖(I − Q Qᵀ) J‖²_F.
     """
     drawn = np.array(squares)
     draws, rows = drawn.shape
-    means = drawn.mean(axis=0)
-    values = np.sqrt(means)
+    rest = drawn.mean(axis=0)
+    total = known + rest
+    values = np.sqrt(total)
     with np.errstate(invalid="ignore", divide="ignore"):
-        scatter = np.where(means > 0.0, drawn / means - 1.0, 0.0)
+        scatter = np.where(total > 0.0, (drawn - rest) / total, 0.0)
         freedom = rows * (draws - 1)
         shown = t_quantile(freedom) * math.sqrt(float(np.nansum(scatter**2)) / freedom)
-        most = NORMAL_975 * math.sqrt(2.0) * spectral / values
+        most = NORMAL_975 * math.sqrt(2.0) * spectral * np.sqrt(rest) / total
         relative = np.minimum(shown, np.where(np.isfinite(most), most, shown))
     # The error of a root is half that of its square.
     return FrobeniusEstimate(

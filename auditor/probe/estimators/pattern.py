@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import keras
@@ -35,7 +37,7 @@ class PatternNorms:
         blocks = [block for block, _ in self._blocks]
         largest, total = (numbers(values) for values in self._compiled(primals_of(blocks)))
         return {
-            block.id: (np.sqrt(top), np.sqrt(whole))
+            block.id: (top, whole)
             for block, top, whole in zip(
                 blocks, by_block(blocks, largest), by_block(blocks, total), strict=True
             )
@@ -45,21 +47,34 @@ class PatternNorms:
     def _norms(self, primals: list[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
         largest, total = [], []
         for (block, structure), inputs in zip(self._blocks, primals, strict=True):
-            ones = tuple(keras.ops.ones(shape, dtype) for shape, dtype in block.call.outputs)
+            # Products are of vectors of unit length.
+            length = math.sqrt(block.outputs)
+            units = keras.ops.full((block.rows,), 1.0 / length)
+            ones = block.draw_outputs(
+                lambda shape, made=block: keras.ops.ones(shape, made.precision)
+            )
             try:
-                pulled = block.pull(self._backend, inputs, ones)
+                pulled = block.pull(self._backend, inputs, block.scaled(units, ones))
             except Exception as error:  # whatever a framework says where it has no derivative
                 self.failed[block.id] = error
                 pulled = (keras.ops.zeros((block.rows, 1)),)
-            flat = [keras.ops.reshape(part, (block.rows, -1)) for part in pulled]
+            flat = [keras.ops.abs(part) * length for part in block.flat(pulled)]
             if structure is Structure.DIAGONAL:
-                squares = sum(keras.ops.square(part) for part in flat)
+                singular = reduce(_hypotenuse, flat)
             else:
-                squares = keras.ops.concatenate(flat, axis=1)
-            largest.append(keras.ops.cast(keras.ops.max(squares, axis=1), self._precision))
-            total.append(keras.ops.cast(keras.ops.sum(squares, axis=1), self._precision))
+                singular = keras.ops.sqrt(keras.ops.concatenate(flat, axis=1))
+            largest.append(keras.ops.cast(keras.ops.max(singular, axis=1), self._precision))
+            total.append(keras.ops.cast(block.norms((singular,)), self._precision))
         return keras.ops.concatenate(largest), keras.ops.concatenate(total)
 
     @property
     def _precision(self) -> str:
         return max(block.precision for block, _ in self._blocks)
+
+
+def _hypotenuse(a: Tensor, b: Tensor) -> Tensor:
+    """√(a² + b²) of what is not negative, without the squares of huge or tiny values."""
+    longer, shorter = keras.ops.maximum(a, b), keras.ops.minimum(a, b)
+    ratio = keras.ops.divide_no_nan(shorter, longer)
+    # Of infinities the ratio is not a number, and neither is their Jacobian.
+    return longer * keras.ops.sqrt(1.0 + keras.ops.square(ratio))

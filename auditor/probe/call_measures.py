@@ -1,0 +1,99 @@
+"""What is measured call by call, beyond the training pass: to the output, and by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from auditor.measurement import CallMeasurement, ProbeResult
+from auditor.probe.attention import attends, attention
+from auditor.probe.batches import mixed
+from auditor.probe.jacobians import measure_jacobians
+from auditor.probe.recording import RecordedCall, record
+from auditor.probe.recurrent_time import runs_along_time, time_growth
+from auditor.probe.session import Session
+from auditor.probe.to_output import measure_to_output
+
+
+def with_outputs(result: ProbeResult, session: Session) -> ProbeResult:
+    """With what each call means to the model's outputs.
+
+    Where y are a head's logits, the head's own output comes after y, and has none.
+    """
+    session.progress("from every call to the output")
+    shapes = [head.output.shape for head in session.prepared.losses.heads]
+    found = measure_to_output(
+        session.pull_back, lambda: session.program.slots, shapes, seed=session.settings.seed
+    )
+    heads = {call_id for call_id, _ in session.graph.outputs}
+    return _replaced(
+        result,
+        {
+            call_id: replace(
+                result.calls[call_id], to_output_norm=measured.to_output_norm, gsc=measured.gsc
+            )
+            for call_id, measured in found.items()
+            if measured.to_output_norm.value != 0.0 or call_id not in heads
+        },
+    )
+
+
+def recorded_calls(session: Session) -> tuple[RecordedCall, ...]:
+    """The calls of one forward pass over samples of all batches."""
+    session.progress("recording the calls")
+    session.state.begin_pass(session.settings.seed)
+    return record(session.model, session.prepared.inputs, mixed(session.prepared.batches))
+
+
+def with_jacobians(
+    result: ProbeResult, session: Session, calls: Sequence[RecordedCall]
+) -> ProbeResult:
+    """With the Jacobian of each call."""
+    jacobians = measure_jacobians(
+        calls, session.linearizer, seed=session.settings.seed, progress=session.progress
+    )
+    return _replaced(
+        result,
+        {
+            call_id: replace(
+                call,
+                jacobian=jacobians.found.get(call_id),
+                jacobian_skipped=jacobians.skipped.get(call_id),
+            )
+            for call_id, call in result.calls.items()
+        },
+    )
+
+
+def with_time_and_attention(
+    result: ProbeResult, session: Session, calls: Sequence[RecordedCall]
+) -> ProbeResult:
+    """With growth along time for recurrent layers, and where attention looks."""
+    measured: dict[str, CallMeasurement] = {}
+    for call in calls:
+        known = result.calls.get(call.id)
+        if known is None:
+            continue
+        if runs_along_time(call.operation):
+            session.progress(f"along time: {call.id}")
+            session.state.reseed(session.settings.seed)
+            growth = time_growth(call, session.backend, session.settings.seed)
+            measured[call.id] = (
+                replace(known, time_skipped=growth)
+                if isinstance(growth, str)
+                else replace(known, time=growth)
+            )
+        elif attends(call.operation):
+            session.progress(f"attention: {call.id}")
+            session.state.reseed(session.settings.seed)
+            looks = attention(call)
+            measured[call.id] = (
+                replace(known, attention_skipped=looks)
+                if isinstance(looks, str)
+                else replace(known, attention=looks)
+            )
+    return _replaced(result, measured)
+
+
+def _replaced(result: ProbeResult, calls: Mapping[str, CallMeasurement]) -> ProbeResult:
+    return replace(result, calls={**result.calls, **calls})

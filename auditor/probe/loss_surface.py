@@ -1,0 +1,114 @@
+"""The loss about the weights as they stand: the optimizer's first steps, and the curvature."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from auditor.measurement import RateTrial, falls
+from auditor.probe.backends import PassResult
+from auditor.probe.curvature import Curvature, measure_curvature
+from auditor.probe.curvature_cost import curvature_steps
+from auditor.probe.hessian import DifferenceProducts, ExactProducts, Weights, flat_gradients
+from auditor.probe.optimizers import declared_optimizer, first_learning_rate, loss_scale
+from auditor.probe.out_of_memory import ran_out_of_memory
+from auditor.probe.session import Session, compute_dtypes, gradients_of
+from auditor.probe.trial import Gradients, Trial, lower_rates, run_trial
+
+#: Rounding of one operation by compute dtype; the loss itself is taken in single precision.
+ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+SINGLE = 2.0**-23
+
+
+def trial(session: Session, first: PassResult) -> Trial | None:
+    """The declared optimizer's first steps on the first batch; None where there is none to take."""
+    optimizer = _optimizer(session)
+    if optimizer is None or all(gradient is None for gradient in first.gradients):
+        return None
+    session.progress("trial steps")
+    return _trial_of(optimizer, session, first)
+
+
+def rate_trials(
+    session: Session, first: PassResult, declared: Trial | None
+) -> tuple[RateTrial, ...]:
+    """Where the declared rate makes the loss rise: the same steps at lower rates."""
+    # A first step of NaN is the gradient's doing or the optimizer's, at whatever rate.
+    if declared is None or len(declared.losses) < 2 or declared.slope is None:
+        return ()
+    if falls(declared.losses):
+        return ()
+
+    def run_at(rate: float) -> tuple[float, ...]:
+        session.progress(f"trial steps at {rate:.2g}")
+        return _trial_of(_optimizer(session, rate), session, first).losses
+
+    return lower_rates(first_learning_rate(_optimizer(session)), run_at)
+
+
+def curvature(session: Session, first: PassResult) -> Curvature:
+    """The Hessian's largest eigenvalue on the first batch, where it is not too dear."""
+    active = [index for index, g in enumerate(first.gradients) if g is not None]
+    if not active:
+        return Curvature(skipped="the loss depends on no trainable weight")
+    weights = Weights([session.variables[index] for index in active])
+    steps, skipped = curvature_steps(
+        session.graph,
+        session.settings.curvature,
+        weights=weights.size,
+        batch=session.prepared.batch_size,
+    )
+    if not steps:
+        return Curvature(skipped=skipped)
+    session.progress("curvature of the loss")
+    batch = session.prepared.batches[0]
+    rounding = max(SINGLE, *(ROUNDING.get(name, 0.0) for name in compute_dtypes(session.model)))
+
+    def of_active(found: Gradients) -> Gradients:
+        return replace(found, gradients=[found.gradients[index] for index in active])
+
+    def measured(products: Any) -> Curvature:
+        at_start = flat_gradients(of_active(gradients_of(first, session.scale)), weights)
+        return measure_curvature(
+            products,
+            weights,
+            at_start,
+            _optimizer(session),
+            steps=steps,
+            seed=session.settings.seed,
+        )
+
+    try:
+        return measured(
+            ExactProducts(
+                session.backend,
+                session.program,
+                weights,
+                batch.x,
+                batch.y,
+                begin_pass=lambda: session.state.begin_pass(session.settings.seed),
+                scale=session.scale,
+                rounding=rounding,
+            )
+        )
+    except Exception as error:  # an operation without a second derivative
+        if ran_out_of_memory(error):
+            raise
+    differences = DifferenceProducts(
+        lambda: of_active(session.gradients(session.scale)), weights, rounding=rounding
+    )
+    return measured(differences)
+
+
+def _trial_of(optimizer: Any, session: Session, first: PassResult) -> Trial:
+    asked = loss_scale(optimizer)
+    start = gradients_of(first, asked) if asked == session.scale else session.gradients(asked)
+    return run_trial(optimizer, session.variables, start, lambda: session.gradients(asked))
+
+
+def _optimizer(session: Session, rate: float | None = None) -> Any:
+    """A fresh one as declared, at another rate if one is given."""
+    settings = session.settings
+    if rate is not None:
+        settings = replace(settings, learning_rate=rate)
+    return declared_optimizer(session.model, session.graph, settings)
