@@ -10,7 +10,7 @@ from auditor.graph.compile_settings import OptimizerSettings
 from auditor.measurement import Estimate, ProbeResult, Sharpness
 from auditor.result import AuditResult
 
-from . import estimate_view, printable, prose, quantity, wording
+from . import printable, prose, quantity, wording
 from .prose import Span
 from .stability_cap import StabilityCap, stability_cap
 
@@ -70,11 +70,15 @@ def _sharpness(sharpness: Sharpness, cap: StabilityCap | None) -> Iterator[Figur
 
 
 def _eigenvalue(label: str, estimate: Estimate) -> Figure:
+    # Its interval begins below the value, which is a lower bound of an operator known to rounding.
+    products = wording.plural(estimate.products, "product", "products")
+    bound = wording.BOUNDS[estimate.bound]
     return Figure(
         label=label,
-        value=estimate_view.value(estimate),
+        value=quantity.number(estimate.value),
         interval=f"95 %: {quantity.interval(estimate.low, estimate.high)}",
-        how=estimate_view.how(estimate, over=""),
+        how=f"{prose.plain(estimate.method)}; {products}"
+        + (f"; {bound} but for the products' own error" if bound else ""),
     )
 
 

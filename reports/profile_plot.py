@@ -15,6 +15,9 @@ from .plot_frame import BOTTOM, LEFT, RIGHT, TOP, Tick, steps
 
 #: Blocks plotted; beyond, every second, third, … block.
 MOST_BLOCKS = 600
+#: What is below this share of all variances counts as none: after BatchNormalization a mean is
+#: rounding alone, and ten decades of it would leave the variances no room.
+NONE = 1e-3
 Measure = Callable[[BlockProfile], float | None]
 #: Class, name and value of each line.
 LINES: tuple[tuple[str, str, Measure], ...] = (
@@ -26,10 +29,11 @@ LINES: tuple[tuple[str, str, Measure], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class ProfilePoint:
-    """One value of a block, pixels."""
+    """One value of a block, pixels. `mark` is "dot", or "zero" (at the bottom) for next to none."""
 
     x: float
     y: float
+    mark: str
     tooltip: str
     anchor: str
 
@@ -61,12 +65,16 @@ class ProfilePanel:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfilePlot:
-    """The plot for wide and for narrow pages. `lost` counts values that are 0 or not finite."""
+    """The plot for wide and for narrow pages. `lost` counts values that are not finite.
+
+    `none` tells whether some values are next to none, and at the bottom.
+    """
 
     wide: ProfilePanel
     narrow: ProfilePanel
     blocks: int
     step: int
+    none: bool
     lost: int
 
 
@@ -75,17 +83,22 @@ def profile_plot(result: AuditResult, anchors: Mapping[str, str]) -> ProfilePlot
     profile = result.probe.residual_profile if result.probe is not None else ()
     step = max(1, -(-len(profile) // MOST_BLOCKS))
     chosen = [(index, block) for index, block in enumerate(profile, 1) if (index - 1) % step == 0]
-    values = [value(block) for _, block in chosen for _, _, value in LINES]
-    usable = [value for value in values if value is not None and _plottable(value)]
+    blocks = [block for _, block in chosen]
+    values = [value for block in blocks for _, _, of in LINES if (value := of(block)) is not None]
+    told = [value for value in values if math.isfinite(value) and value >= 0]
+    variances = [value for block in blocks for value in (block.variance, block.branch_variance)]
+    floor = NONE * min((v for v in variances if v and math.isfinite(v) and v > 0), default=0.0)
+    usable = [value for value in told if value > floor]
     if not usable:
         return None
     axis = LogAxis.over(usable)
     return ProfilePlot(
-        wide=_panel(chosen, anchors, axis, (1060, 230, 20)),
-        narrow=_panel(chosen, anchors, axis, (344, 210, 6)),
+        wide=_panel(chosen, anchors, axis, floor, (1060, 230, 20)),
+        narrow=_panel(chosen, anchors, axis, floor, (344, 210, 6)),
         blocks=len(profile),
         step=step,
-        lost=sum(value is not None for value in values) - len(usable),
+        none=len(usable) < len(told),
+        lost=len(values) - len(told),
     )
 
 
@@ -93,6 +106,7 @@ def _panel(
     blocks: list[tuple[int, BlockProfile]],
     anchors: Mapping[str, str],
     axis: LogAxis,
+    floor: float,
     size: tuple[float, float, int],
 ) -> ProfilePanel:
     width, height, most = size
@@ -103,6 +117,8 @@ def _panel(
         return LEFT + 8 + (right - LEFT - 16) * (index - 1) / (last - 1)
 
     def y(value: float) -> float:
+        if value <= floor:
+            return bottom
         return bottom - (bottom - TOP) * axis.at(math.log10(value))
 
     lines = []
@@ -110,18 +126,20 @@ def _panel(
         points, path, pen = [], [], "M"
         for index, block in blocks:
             value = value_of(block)
-            if value is None or not _plottable(value):
+            if value is None or not math.isfinite(value) or value < 0:
                 pen = "M"
                 continue
             point = ProfilePoint(
                 x=x(index),
                 y=y(value),
+                mark="dot" if value > floor else "zero",
                 tooltip=f"{printable.name(block.call)}: {label} {quantity.number(value)}",
                 anchor=anchors.get(block.call, ""),
             )
             points.append(point)
-            path.append(f"{pen}{point.x:.1f} {point.y:.1f}")
-            pen = "L"
+            if value > floor:
+                path.append(f"{pen}{point.x:.1f} {point.y:.1f}")
+            pen = "L" if value > floor else "M"
         if points:
             lines.append(
                 ProfileLine(key=key, label=label, path="".join(path), points=tuple(points))
@@ -142,7 +160,3 @@ def _panel(
         ),
         lines=tuple(lines),
     )
-
-
-def _plottable(value: float) -> bool:
-    return math.isfinite(value) and value > 0

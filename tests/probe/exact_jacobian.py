@@ -99,7 +99,8 @@ def _tensorflow(calls: Sequence[RecordedCall], restart: Callable[[], None]) -> d
         def blocks(inputs: tuple[Any, ...]) -> list[list[Any]]:
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(inputs)
-                outputs = call.floating_outputs(inputs)
+                # TensorFlow writes a Jacobian out in the dtype of the output.
+                outputs = [tf.cast(h, inputs[0].dtype) for h in call.floating_outputs(inputs)]
             found = [
                 tape.jacobian(
                     output,

@@ -408,16 +408,16 @@ def test_what_a_process_of_single_precision_makes_of_double_is_told(
 @on_tensorflow
 @pytest.mark.slow
 def test_a_worker_on_jax_computes_in_double_precision_and_repeats_itself(tmp_path: Path) -> None:
-    tiny = keras.initializers.Constant(1e-60)
     model = keras.Sequential(
         [
             keras.Input((4,), dtype="float64"),
-            layers.Dense(3, dtype="float64", kernel_initializer=tiny, name="tiny"),
+            layers.Dense(3, dtype="float64", name="tiny"),
             layers.Dropout(0.5, dtype="float64"),
             layers.Dense(1, dtype="float64", name="out"),
         ]
     )
     model.compile("sgd", "mse")
+    model.get_layer("tiny").kernel.assign(np.full((4, 3), 1e-60))
     path = tmp_path / "double.keras"
     model.save(path)
     settings = ProbeSettings(backend="jax", curvature=0)

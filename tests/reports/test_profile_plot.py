@@ -39,10 +39,22 @@ def test_height_is_the_logarithm():
 
 
 def test_a_line_breaks_where_there_is_no_value():
-    values = (1.0, 2.0, 0.0, 3.0, float("nan"), 4.0)
+    values = (1.0, 2.0, float("inf"), 3.0, float("nan"), 4.0)
     plot = profile_plot(profiled(*(block("b", None, value, None) for value in values)), {})
     assert plot.wide.lines[0].path.count("M") == 3
     assert plot.lost == 4  # variance and squared mean of two blocks
+
+
+def test_a_mean_of_rounding_alone_does_not_stretch_the_axis():
+    first, last = (replace(block("b", None, 1.0, None), squared_mean=m) for m in (1e-14, 0.5))
+    plot = profile_plot(profiled(first, last), {})
+    mean = plot.wide.lines[-1]
+    assert [point.mark for point in mean.points] == ["zero", "dot"]
+    assert mean.points[0].y == plot.wide.bottom
+    assert mean.path.count("L") == 0
+    assert plot.none
+    assert not plot.lost
+    assert not profile_plot(profiled(last), {}).none
 
 
 def test_one_block_is_enough_and_none_is_no_plot():

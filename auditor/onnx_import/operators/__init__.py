@@ -1,0 +1,1 @@
+"""Implementations of ONNX operators on `keras.ops`, one family a file."""
