@@ -110,7 +110,7 @@ class CallMeasurement:
         only for the same calls as `saturated_share`. Quantiles to 1/40.
     to_output_norm: ‖∂y/∂h‖_F of a sample, y the outputs with a loss (the logits of a softmax or
         sigmoid head), h the call's output.
-    gsc: the gradient scale coefficient ‖∂y/∂h‖_F ‖h‖₂ / (√(values in y) ‖y‖₂) of Philipp et al.
+    gsc: the gradient scale coefficient ‖∂y/∂h‖_F ‖h‖₂ / (√(values in h) ‖y‖₂) of Philipp et al.
         2017, arXiv:1712.05577: to_output_norm with all scale taken out.
     jacobian: the call's own Jacobian; `jacobian_skipped` says why there is none.
     time: a recurrent layer's growth along time. attention: of a layer that attends.

@@ -18,14 +18,16 @@ from auditor.probe.to_output import measure_to_output
 def with_outputs(result: ProbeResult, session: Session) -> ProbeResult:
     """With what each call means to the model's outputs.
 
-    Where y are a head's logits, the head's own output comes after y, and has none.
+    Where y are the logits of a softmax or sigmoid head, the head's own output comes after y.
     """
     session.progress("from every call to the output")
     shapes = [head.output.shape for head in session.prepared.losses.heads]
     found = measure_to_output(
         session.pull_back, lambda: session.program.slots, shapes, seed=session.settings.seed
     )
-    heads = {call_id for call_id, _ in session.graph.outputs}
+    heads = {
+        call.id for call in session.graph.output_calls if call.activation in ("softmax", "sigmoid")
+    }
     return _replaced(
         result,
         {
@@ -33,7 +35,7 @@ def with_outputs(result: ProbeResult, session: Session) -> ProbeResult:
                 result.calls[call_id], to_output_norm=measured.to_output_norm, gsc=measured.gsc
             )
             for call_id, measured in found.items()
-            if measured.to_output_norm.value != 0.0 or call_id not in heads
+            if call_id not in heads
         },
     )
 

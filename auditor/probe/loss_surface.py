@@ -103,7 +103,13 @@ def curvature(session: Session, first: PassResult) -> Curvature:
 def _trial_of(optimizer: Any, session: Session, first: PassResult) -> Trial:
     asked = loss_scale(optimizer)
     start = gradients_of(first, asked) if asked == session.scale else session.gradients(asked)
-    return run_trial(optimizer, session.variables, start, lambda: session.gradients(asked))
+    return run_trial(
+        optimizer,
+        session.variables,
+        start,
+        lambda: session.gradients(asked),
+        step=session.backend.optimizer_step(optimizer),
+    )
 
 
 def _optimizer(session: Session, rate: float | None = None) -> Any:

@@ -48,7 +48,10 @@ class RecordedCall:
         given = iter(inputs)
 
         def other(leaf: Any) -> Any:
-            return _with_mask_of(next(given), leaf) if _is_input(leaf) else leaf
+            if not _is_input(leaf):
+                return leaf
+            tensor = next(given)
+            return _own_mask(leaf) if tensor is leaf else _with_mask_of(tensor, leaf)
 
         args, kwargs = _mapped(other, self.args, self.kwargs)
         if self.training is not None and "training" not in kwargs:
@@ -92,7 +95,9 @@ def record(
 
     def on_inputs(_: str, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         layer = isinstance(operation, keras.layers.Layer)
-        pending.append((args, dict(kwargs), _training_now(kwargs) if layer else None))
+        # Some layers take the mask off the tensor they are given.
+        args, kept = _mapped(_own_mask, args, kwargs)
+        pending.append((args, kept, _training_now(kwargs) if layer else None))
 
     def on_output(call_id: str, operation: Any, outputs: Any) -> Any:
         args, kwargs, mode = pending.pop()
@@ -154,6 +159,12 @@ def _set_mask(tensor: Tensor, mask: Tensor) -> None:
     from keras.src import backend
 
     backend.set_keras_mask(tensor, mask)
+
+
+def _own_mask(leaf: Any) -> Any:
+    """A tensor that has a mask, as another tensor with the same one."""
+    masked = keras.ops.is_tensor(leaf) and _mask_of(leaf) is not None
+    return _with_mask_of(keras.ops.copy(leaf), leaf) if masked else leaf
 
 
 def _with_mask_of(tensor: Tensor, original: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def measure_to_output(
         seed: of the cotangents.
         draws: how many are drawn, two at least.
     """
-    passes = ToOutputPasses(samples_values=sum(math.prod(shape[1:]) for shape in shapes))
+    passes = ToOutputPasses()
     rng = np.random.default_rng([seed, 0x6F7574])
     for _ in range(draws):
         passes.add(pull_back(tuple(rademacher(rng, shape) for shape in shapes)))
@@ -74,11 +74,8 @@ class ToOutputPasses:
     independent of mean 0 and variance 1 (Hutchinson 1990); one pass has it for every h. Where
     calls between couple the samples of a batch, as batch normalization does, J is ∂y/∂h of the
     outputs of all samples for this one's h.
-
-    values: numbers in y of one sample, all outputs together.
     """
 
-    samples_values: int
     passes: list[Values] = field(default_factory=list)
 
     def add(self, values: Values) -> None:
@@ -94,7 +91,7 @@ class ToOutputPasses:
         with np.errstate(all="ignore"):
             forward = self.passes[0]["forward_norms"][slots.row].astype(float)
             outputs = self.passes[0]["output_norms"].astype(float)
-            coefficients = norms * (forward / outputs) / math.sqrt(self.samples_values)
+            coefficients = norms * (forward / outputs) / math.sqrt(slots.values_per_sample)
             gsc = float(np.median(coefficients))
         return ToOutput(
             to_output_norm=Estimate(

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from auditor.measurement import RateTrial
+from auditor.probe.backends import OptimizerStep
 from auditor.probe.optimizers import first_learning_rate
 from auditor.probe.state import copied
 
@@ -53,12 +54,14 @@ def run_trial(
     variables: Sequence[Any],
     first: Gradients,
     gradients_at: Callable[[], Gradients],
+    *,
+    step: OptimizerStep,
 ) -> Trial:
     """Step the variables and put them back.
 
     `first` are the gradients where the variables stand; `gradients_at` gives those at their
     current values, always of the same batch and with the same dropout masks. `optimizer` must be
-    fresh. The curvature dᵀ∇²L d is a central difference of dᵀ∇L along d, d the first update over
+    fresh; `step` is how the backend runs it. The curvature dᵀ∇²L d is a central difference of dᵀ∇L along d, d the first update over
     its learning rate. The losses end with NaN where a step leaves a weight that is not finite.
     """
     start = [copied(variable) for variable in variables]
@@ -70,7 +73,7 @@ def run_trial(
             return Trial(losses=(first.loss,), steps=(), slope=None, curvature=None)
         current = first
         for _ in range(TRIAL_LOSSES - 1):
-            _apply(optimizer, current.gradients, variables)
+            _apply(step, current.gradients, variables)
             if not steps:
                 steps = tuple(_differences(variables, start))
             if not _finite_weights(variables):
@@ -124,10 +127,10 @@ def _along(
     return _finite(slope), _finite(curvature)
 
 
-def _apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+def _apply(step: OptimizerStep, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
     """One step. What the loss does not depend on stays out of it, as in Keras' own training."""
     pairs = [pair for pair in zip(gradients, variables, strict=True) if pair[0] is not None]
-    optimizer.apply([gradient for gradient, _ in pairs], [variable for _, variable in pairs])
+    step([gradient for gradient, _ in pairs], [variable for _, variable in pairs])
 
 
 def _finite_weights(variables: Sequence[Any]) -> bool:

@@ -78,7 +78,7 @@ def test_all_sign_patterns_together_are_exact_and_draws_scatter_about_them(
     run = passes(model, batch_size=2, batches=1)
     exact = exact_norms(model, run.prepared.batches[0].x[0])
     values = run.prepared.no_cotangents[0].shape[1]
-    every = ToOutputPasses(samples_values=values)
+    every = ToOutputPasses()
     for signs in itertools.product((-1.0, 1.0), repeat=values):
         every.add(run.run([np.array([signs, signs], np.float32)]))
     for slots in run.program.slots.calls:

@@ -89,6 +89,8 @@ class PassInputs:
     scale: float = 1.0
 
 
+#: One step: given gradients, moves the `keras.Variable`s that they are for.
+OptimizerStep = Callable[[Sequence[Tensor], Sequence[Any]], None]
 #: A compiled pass.
 CompiledPass = Callable[[PassInputs], PassResult]
 
@@ -111,6 +113,13 @@ class Backend(Protocol):
 
     def compile(self, program: Program) -> CompiledPass:
         """Compile a program; it is traced once for each shape of batch."""
+        ...
+
+    def optimizer_step(self, optimizer: Any) -> OptimizerStep:
+        """Steps of a Keras optimizer, compiled where running it operation by operation is slow.
+
+        The optimizer must be a fresh one; its own state advances with the steps.
+        """
         ...
 
     def jit(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from auditor.probe.backends import (
     CompiledPass,
     ForwardPass,
     Function,
+    OptimizerStep,
     PassInputs,
     PassResult,
     Program,
@@ -123,6 +124,23 @@ class Jax:
             )
 
         return run_pass
+
+    def optimizer_step(self, optimizer: Any) -> OptimizerStep:
+        """The optimizer's step in one program: run by itself, each operation would be compiled."""
+        compiled = jax.jit(optimizer.stateless_apply)
+
+        def step(gradients: Sequence[Tensor], variables: Sequence[Any]) -> None:
+            if not optimizer.built:
+                optimizer.build(list(variables))
+            moved, state = compiled(
+                _values(optimizer.variables), list(gradients), _values(variables)
+            )
+            pairs = [*zip(variables, moved, strict=True)]
+            pairs += zip(optimizer.variables, state, strict=True)
+            for variable, value in pairs:
+                variable.assign(value)
+
+        return step
 
     def jit(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
         """Compile a function of nested lists of tensors; `variables` enter as they are now."""

@@ -13,6 +13,7 @@ from auditor.probe.backends import (
     Backend,
     CompiledPass,
     Function,
+    OptimizerStep,
     PassInputs,
     PassResult,
     Program,
@@ -100,6 +101,11 @@ class TensorFlow:
             )
 
         return run
+
+    def optimizer_step(self, optimizer: Any) -> OptimizerStep:
+        """Keras' own step."""
+        step: OptimizerStep = optimizer.apply
+        return step
 
     def jit(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
         """Compile a function of nested lists of tensors; variables are found by TensorFlow."""

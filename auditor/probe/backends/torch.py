@@ -19,6 +19,7 @@ from auditor.probe.backends import (
     CompiledPass,
     ForwardPass,
     Function,
+    OptimizerStep,
     PassInputs,
     PassResult,
     Program,
@@ -65,6 +66,11 @@ class Torch:
                 return eager.run(inputs)
 
         return run
+
+    def optimizer_step(self, optimizer: Any) -> OptimizerStep:
+        """Keras' own step."""
+        step: OptimizerStep = optimizer.apply
+        return step
 
     def jit(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
         """The function itself, NumPy arrays among its arguments converted."""
