@@ -49,7 +49,8 @@ def exact_norms(model, x):
         jacobian = tape.batch_jacobian(h, inner).numpy()
         norms = np.linalg.norm(jacobian.reshape(size, -1), axis=1)
         forward = np.linalg.norm(inner.numpy().reshape(size, -1), axis=1)
-        found[name] = norms, norms * forward / (math.sqrt(h.shape[1]) * sizes)
+        values = jacobian[0].size // h.shape[1]
+        found[name] = norms, norms * forward / (math.sqrt(values) * sizes)
     return found
 
 
