@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from auditor.measurement import RateTrial, falls
-from auditor.probe.backends import PassResult
+from auditor.probe.backends import OptimizerStep, PassResult
 from auditor.probe.curvature import Curvature, measure_curvature
 from auditor.probe.curvature_cost import curvature_steps
 from auditor.probe.hessian import DifferenceProducts, ExactProducts, Weights, flat_gradients
 from auditor.probe.optimizers import declared_optimizer, first_learning_rate, loss_scale
 from auditor.probe.out_of_memory import ran_out_of_memory
 from auditor.probe.session import Session, compute_dtypes, gradients_of
+from auditor.probe.state import copied
 from auditor.probe.trial import Gradients, Trial, lower_rates, run_trial
 
 #: Rounding of one operation by compute dtype; the loss itself is taken in single precision.
@@ -26,7 +27,7 @@ def trial(session: Session, first: PassResult) -> Trial | None:
     if optimizer is None or all(gradient is None for gradient in first.gradients):
         return None
     session.progress("trial steps")
-    return _trial_of(optimizer, session, first)
+    return _trial_of(optimizer, session.backend.optimizer_step(optimizer), session, first)
 
 
 def rate_trials(
@@ -39,11 +40,21 @@ def rate_trials(
     if falls(declared.losses):
         return ()
 
+    declared_rate = first_learning_rate(_optimizer(session))
+    optimizer = _optimizer(session, declared_rate)
+    # One optimizer, and so one compiled step, for all rates: each begins with it as it was new.
+    step = session.backend.optimizer_step(optimizer)
+    optimizer.build(session.variables)
+    new = [copied(variable) for variable in optimizer.variables]
+
     def run_at(rate: float) -> tuple[float, ...]:
         session.progress(f"trial steps at {rate:.2g}")
-        return _trial_of(_optimizer(session, rate), session, first).losses
+        for variable, value in zip(optimizer.variables, new, strict=True):
+            variable.assign(value)
+        optimizer.learning_rate = rate
+        return _trial_of(optimizer, step, session, first).losses
 
-    return lower_rates(first_learning_rate(_optimizer(session)), run_at)
+    return lower_rates(declared_rate, run_at)
 
 
 def curvature(session: Session, first: PassResult) -> Curvature:
@@ -100,15 +111,11 @@ def curvature(session: Session, first: PassResult) -> Curvature:
     return measured(differences)
 
 
-def _trial_of(optimizer: Any, session: Session, first: PassResult) -> Trial:
+def _trial_of(optimizer: Any, step: OptimizerStep, session: Session, first: PassResult) -> Trial:
     asked = loss_scale(optimizer)
     start = gradients_of(first, asked) if asked == session.scale else session.gradients(asked)
     return run_trial(
-        optimizer,
-        session.variables,
-        start,
-        lambda: session.gradients(asked),
-        step=session.backend.optimizer_step(optimizer),
+        optimizer, session.variables, start, lambda: session.gradients(asked), step=step
     )
 
 

@@ -68,6 +68,11 @@ AFFINE_LAYERS = _words(
     "SeparableConv2D"
 )
 
+#: Layers of Keras that work on the batch, or run a function of somebody else's.
+COUPLING_LAYERS = _words(
+    "BatchNormalization CutMix FlaxLayer JaxLayer Lambda MixUp TFSMLayer TorchModuleWrapper"
+)
+
 
 def structure_of(call: RecordedCall) -> Structure:
     """The pattern of the call's Jacobian, as far as its kind tells."""
@@ -82,7 +87,7 @@ def structure_of(call: RecordedCall) -> Structure:
     layer = isinstance(call.operation, keras.layers.Layer)
     if name in (SELECTION_LAYERS if layer else SELECTION_OPERATIONS):
         return Structure.SELECTION
-    if name == "UpSampling2D" and call.operation.interpolation == "nearest":
+    if name in ("Resizing", "UpSampling2D") and call.operation.interpolation == "nearest":
         return Structure.SELECTION
     return Structure.GENERAL
 
@@ -112,8 +117,21 @@ def may_couple_samples(call: RecordedCall) -> bool:
     operation = call.operation
     if not isinstance(operation, keras.layers.Layer):
         return True
+    rank = max((len(tensor.shape) for tensor in call.inputs), default=1)
     layers = operation._flatten_layers()  # noqa: SLF001
-    return any(not _own_class(layer) or isinstance(layer, _COUPLING) for layer in layers)
+    return any(_may_couple_samples(layer, rank) for layer in layers)
+
+
+def _may_couple_samples(layer: Any, rank: int) -> bool:
+    name = _own_class(layer)
+    if not name or name in COUPLING_LAYERS:
+        return True
+    activation = getattr(layer, "activation", None)
+    if activation is not None and not _is_keras(activation):
+        return True
+    axes = getattr(layer, "axis", None)
+    axes = axes if isinstance(axes, (list, tuple)) else (axes,)
+    return any(isinstance(axis, int) and axis in (0, -rank) for axis in axes)
 
 
 def runs_by_sample(call: RecordedCall) -> bool:
@@ -123,11 +141,8 @@ def runs_by_sample(call: RecordedCall) -> bool:
         return False
     if any(getattr(layer, "stateful", False) for layer in operation._flatten_layers()):  # noqa: SLF001
         return False
-    tensors = [t for t in keras.tree.flatten((call.args, dict(call.kwargs)))]
+    tensors = keras.tree.flatten((call.args, dict(call.kwargs)))
     return all(is_floating(t) for t in tensors if keras.ops.is_tensor(t))
-
-
-_COUPLING = (keras.layers.BatchNormalization, keras.layers.Lambda)
 
 
 def _is_diagonal(call: RecordedCall, name: str) -> bool:

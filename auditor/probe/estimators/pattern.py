@@ -50,9 +50,7 @@ class PatternNorms:
             # Products are of vectors of unit length.
             length = math.sqrt(block.outputs)
             units = keras.ops.full((block.rows,), 1.0 / length)
-            ones = block.draw_outputs(
-                lambda shape, made=block: keras.ops.ones(shape, made.precision)
-            )
+            ones = [keras.ops.ones(shape, block.precision) for shape, _ in block.call.outputs]
             try:
                 pulled = block.pull(self._backend, inputs, block.scaled(units, ones))
             except Exception as error:  # whatever a framework says where it has no derivative

@@ -1,0 +1,30 @@
+"""Values by name: those of a graph, and behind them those of the graphs around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from auditor.onnx_import.operators.table import Unsupported, Value
+
+
+@dataclass
+class Scope:
+    """The values of one graph while it runs; what is not its own is looked up around it."""
+
+    own: dict[str, Value] = field(default_factory=dict)
+    around: Scope | None = None
+
+    def __getitem__(self, name: str) -> Value:
+        if not name:
+            return None
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.own:
+                return scope.own[name]
+            scope = scope.around
+        raise Unsupported(f"it takes {name!r}, which nothing gives")
+
+    def inner(self, values: Mapping[str, Value]) -> Scope:
+        """A scope within this one."""
+        return Scope(own=dict(values), around=self)
