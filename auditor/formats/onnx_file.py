@@ -82,6 +82,16 @@ def read_tensors(path: Path, limits: Limits) -> Mapping[TensorPlace, StoredTenso
     return dict(_stored(decoder.model(proto).graph, ()))
 
 
+def decode_onnx(path: Path, limits: Limits) -> tuple[onnx.ModelProto, Decoder]:
+    """The model of an `.onnx` file without its large values, and what decodes it with them.
+
+    For what runs a model, rather than reads it. Raises as `read_onnx`, of what stands in the file;
+    what follows from it is the caller's to check.
+    """
+    proto, decoder, _ = _decoder(path, limits)
+    return proto, decoder
+
+
 def _stored(graph: OnnxGraph, place: TensorPlace) -> Iterator[tuple[TensorPlace, StoredTensor]]:
     for name, tensor in graph.tensors.items():
         yield (*place, name), tensor

@@ -11,6 +11,10 @@ class NotImportable(UnreadableModel):
     reason: why, in a few words, without the node it is about; equal for equal causes.
     """
 
+    #: Keras puts the arguments of a layer's call into the message of what is raised within it,
+    #: unless that is done: the message has to stay one line.
+    _keras_call_info_injected = True
+
     def __init__(self, message: str, *, reason: str = "", detail: str = "") -> None:
         super().__init__(message, detail=detail)
         self.reason = reason or message

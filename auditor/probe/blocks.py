@@ -156,6 +156,11 @@ class Block:
         )
         return keras.ops.sqrt(squares) * unit
 
+    def products(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        """⟨a, b⟩ of each row, `(rows,)`."""
+        pairs = zip(self.flat(a), self.flat(b), strict=True)
+        return sum(keras.ops.sum(one * other, axis=1) for one, other in pairs)
+
     def scaled(self, factors: Tensor, vector: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Each row times its own factor; `factors` `(rows,)`."""
         column = keras.ops.reshape(keras.ops.cast(factors, self.precision), (self.rows, 1))

@@ -143,6 +143,23 @@ def check_input(
         raise UsageError(f"{data}: input {name} takes whole numbers, found NaN or infinite ones")
     if wants_whole and not np.array_equal(array, np.floor(array)):
         raise UsageError(f"{data}: input {name} takes whole numbers, found fractions")
+    extreme = beyond(array, dtype)
+    if extreme is not None:
+        raise UsageError(f"{data}: input {name} takes {dtype} numbers, found {extreme:g}")
+
+
+def beyond(array: Array, dtype: str) -> float | None:
+    """A finite value that becomes infinite, or another, as a number of this dtype."""
+    if array.dtype.kind == "b" or dtype == "bool":
+        return None
+    # Half precisions, some unknown to NumPy, go in as single precision.
+    whole = dtype.startswith(("int", "uint"))
+    limits = np.iinfo(dtype) if whole else np.finfo("float64" if dtype == "float64" else "float32")
+    usable = array[np.isfinite(array)]
+    for extreme in (usable.min(), usable.max()) if usable.size else ():
+        if not limits.min <= extreme <= limits.max:
+            return float(extreme)
+    return None
 
 
 def _check(data: str, arrays: Mapping[str, Array]) -> None:

@@ -118,6 +118,7 @@ class ExactProducts:
         self._begin_pass = begin_pass
         self._scale = scale
         self.rounding = rounding
+        self._dtypes = [copied(variable).dtype for variable in weights.variables]
 
         def objective(values: tuple[Tensor, ...], x: Any, y: Any) -> tuple[Tensor, ...]:
             # What the state holds is read before the scope, which hides one around it.
@@ -147,8 +148,8 @@ class ExactProducts:
         self._begin_pass()
         weights = self._weights
         direction = [
-            part.astype(keras.ops.convert_to_numpy(variable.value).dtype)
-            for part, variable in zip(weights.split(vector), weights.variables, strict=True)
+            part.astype(dtype)
+            for part, dtype in zip(weights.split(vector), self._dtypes, strict=True)
         ]
         values = [variable.value for variable in weights.variables]
         found = self._product(values, direction, *self._batch)

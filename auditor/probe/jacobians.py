@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from auditor.finding import Bound
 from auditor.measurement import Estimate, JacobianMeasurement
 from auditor.probe.blocks import Block, Linearizer
 from auditor.probe.closed_form import batch_normalization_norms, frobenius_norm, has_frobenius_norm
+from auditor.probe.estimates import exact, ritz_value, sampled
 from auditor.probe.estimators.deflation import Deflation
 from auditor.probe.estimators.explicit import ExplicitJacobians
-from auditor.probe.estimators.golub_kahan import Bidiagonalisation, RitzValues
+from auditor.probe.estimators.golub_kahan import Bidiagonalisation, NotAdjoint, RitzValues
 from auditor.probe.estimators.hutchinson import FrobeniusEstimate, frobenius, signs
 from auditor.probe.estimators.pattern import PatternNorms
 from auditor.probe.recording import RecordedCall
@@ -39,6 +39,8 @@ Progress = Callable[[str], None]
 SAMPLES = 4
 #: Sides up to here are written out whole, matrices up to so many entries.
 EXPLICIT_SIDE, EXPLICIT_ENTRIES = 128, 2**21
+#: Outputs up to which a Jacobian is written out by pulls where it cannot be pushed along.
+PULLS = 512
 #: Golub–Kahan steps and draws of signs. What a small block costs more goes unnoticed.
 STEPS, DRAWS = 8, 4
 SMALL_STEPS, SMALL_DRAWS = 16, 64
@@ -78,7 +80,7 @@ def measure_jacobians(
         else:
             others.append(block)
     run.apart(run.pattern, pattern)
-    run.apart(run.explicit, explicit)
+    run.apart(partial(run.explicit, pulled=EXPLICIT_SIDE), explicit)
     for small, steps, draws in ((True, SMALL_STEPS, SMALL_DRAWS), (False, STEPS, DRAWS)):
         work = partial(run.bidiagonalise, steps=steps, draws=draws)
         sized = [block for block in others if (block.values <= SMALL_VALUES) is small]
@@ -127,21 +129,23 @@ class _Run:
                 continue
             elif not call.per_sample:
                 made.append((Block(call, rows=1), structure_of(call)))
-            elif structure_of(call) is not Structure.GENERAL:
+            elif structure_of(call) is Structure.DIAGONAL or (
+                structure_of(call) is Structure.SELECTION and not may_couple_samples(call)
+            ):
                 few = _few(call)
                 made.append((Block(few, rows=few.batch), structure_of(few)))
             elif call.batch > 1 and may_couple_samples(call):
                 doubtful.append(call)
             else:
                 few = call.of_samples(1) if is_affine(call) else _few(call)
-                made.append((Block(few, rows=few.batch), Structure.GENERAL))
+                made.append((Block(few, rows=few.batch), structure_of(few)))
         couples = self._couples(doubtful)
         for call in doubtful:
             if call.id in self.result.skipped:
                 continue
             few = call if couples[call.id] else _few(call)
             rows = 1 if couples[call.id] else few.batch
-            made.append((Block(few, rows=rows), Structure.GENERAL))
+            made.append((Block(few, rows=rows), structure_of(few)))
         return made
 
     def pattern(self, blocks: Sequence[tuple[Block, Structure]]) -> None:
@@ -156,14 +160,14 @@ class _Run:
                 method = f"exact, {structure.value} Jacobian"
                 self._keep(
                     block,
-                    _exact(spectral, method, products=1),
-                    _exact(whole, method, products=1),
+                    exact(spectral, method, products=1),
+                    exact(whole, method, products=1),
                 )
 
-    def explicit(self, blocks: Sequence[Block]) -> None:
-        """Blocks small enough to be written out."""
+    def explicit(self, blocks: Sequence[Block], *, pulled: int) -> None:
+        """Blocks small enough to be written out; by pulls alone up to so many outputs."""
         self.progress(f"Jacobians: {len(blocks)} calls written out")
-        estimator = ExplicitJacobians(self.linearizer, blocks)
+        estimator = ExplicitJacobians(self.linearizer, blocks, pulled=pulled)
         singular = estimator.singular_values()
         self._fail(estimator.failed)
         for block in blocks:
@@ -174,9 +178,28 @@ class _Run:
                 whole = np.sqrt(np.square(values).sum(axis=1))
                 self._keep(
                     block,
-                    _exact(values[:, 0], method, products=products),
-                    _exact(whole, method, products=products),
+                    exact(values[:, 0], method, products=products),
+                    exact(whole, method, products=products),
                 )
+
+        self._by_pulls(
+            [block for block in blocks if block.outputs > max(block.inputs, pulled)],
+            estimator.failed,
+        )
+
+    def _by_pulls(self, blocks: Sequence[Block], failed: Mapping[str, Exception]) -> None:
+        """Of blocks that were to be pushed along, those that have no derivative for it."""
+        few = [
+            block
+            for block in blocks
+            if block.id in failed
+            and not isinstance(failed[block.id], NotAdjoint)
+            and block.outputs <= PULLS
+            and _entries(block) <= EXPLICIT_ENTRIES
+        ]
+        for block in few:
+            del self.result.skipped[block.id]
+        self.apart(partial(self.explicit, pulled=PULLS), few)
 
     def bidiagonalise(self, blocks: Sequence[Block], *, steps: int, draws: int) -> None:
         """Blocks by Golub–Kahan steps, and Hutchinson's draws where there is no closed form."""
@@ -195,10 +218,15 @@ class _Run:
                 continue
             if closed:
                 norm = np.array([frobenius_norm(block.call)])
-                whole = _exact(norm, "closed form of its kernel", products=0)
+                whole = exact(norm, "closed form of its kernel", products=0)
+            elif np.any((found.values == 0.0) & (wholes[index].values > 0.0)):
+                # All of Jᵀ u and nothing of J v: the recursion had nothing to tell them apart by.
+                self._fail({block.id: NotAdjoint()})
+                continue
             else:
-                whole = _sampled(block, wholes[index])
-            self._keep(block, _ritz(block, found), whole)
+                whole = sampled(block, wholes[index])
+            self._keep(block, ritz_value(block, found), whole)
+        self._by_pulls(blocks, estimator.failed)
 
     def _whole(
         self,
@@ -238,7 +266,7 @@ class _Run:
             return False
         method = "closed form of batch normalization"
         block = Block(call, rows=1)
-        spectral, whole = (_exact(np.array([norm]), method, products=0) for norm in norms)
+        spectral, whole = (exact(np.array([norm]), method, products=0) for norm in norms)
         self._keep(block, spectral, whole, couples=True)
         return True
 
@@ -296,8 +324,10 @@ class _Run:
 
 
 def _few(call: RecordedCall) -> RecordedCall:
-    """The call with few samples; as it is where it does not run with fewer, the batch being fixed
-    in its configuration, its state or a tensor that only looks like one of the batch."""
+    """The call with few samples, or as it is where it does not run with fewer.
+
+    The batch may be fixed in its configuration, its state or a tensor that looks like one of it.
+    """
     few = call.of_samples(SAMPLES)
     if few is call or runs_by_sample(call):
         return few
@@ -329,7 +359,11 @@ def _segments(blocks: Sequence[Block], *, kept: int) -> Iterable[list[Block]]:
 
 def _is_explicit(block: Block) -> bool:
     side = min(block.inputs, block.outputs)
-    return side <= EXPLICIT_SIDE and block.rows * block.inputs * block.outputs <= EXPLICIT_ENTRIES
+    return side <= EXPLICIT_SIDE and _entries(block) <= EXPLICIT_ENTRIES
+
+
+def _entries(block: Block) -> int:
+    return block.rows * block.inputs * block.outputs
 
 
 def _of_rows(rng: np.random.Generator, rows: Array) -> Callable[[tuple[int, ...]], Array]:
@@ -343,41 +377,7 @@ def _of_rows(rng: np.random.Generator, rows: Array) -> Callable[[tuple[int, ...]
     return draw
 
 
-def _exact(values: Array, method: str, *, products: int) -> Estimate:
-    return _estimate(values, 0.0, method, products=products)
-
-
-def _sampled(block: Block, found: FrobeniusEstimate) -> Estimate:
-    method = f"Hutchinson, {found.draws} draws of signs beside the largest singular values"
-    error = float(found.errors.max()) + block.epsilon * float(found.values.max())
-    return _estimate(found.values, error, method, products=found.draws)
-
-
-def _ritz(block: Block, found: RitzValues) -> Estimate:
-    # Rounding is not the recursion's residual: half precisions have more of it.
-    rounding = block.epsilon * math.sqrt(2 * found.steps) * float(found.values.max())
-    return _estimate(
-        found.values,
-        float(found.residuals.max()) + rounding,
-        f"Golub–Kahan, {found.steps} steps",
-        products=2 * found.steps,
-        bound=Bound.LOWER,
-    )
-
-
-def _estimate(
-    values: Array, error: float, method: str, *, products: int, bound: Bound = Bound.NONE
-) -> Estimate:
-    return Estimate(
-        value=float(np.median(values)),
-        low=float(values.min()),
-        high=float(values.max()),
-        error=error,
-        method=method,
-        bound=bound,
-        products=products,
-    )
-
-
 def _why_no_derivative(error: Exception) -> str:
+    if isinstance(error, NotAdjoint):
+        return str(error)
     return f"no derivative: {type(error).__name__}: {first_line(error)}"

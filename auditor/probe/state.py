@@ -24,8 +24,7 @@ class ModelState:
     """
 
     def __init__(self, model: Any) -> None:
-        variables = {id(variable): variable for variable in model.variables}
-        self._saved = [(v, copied(v)) for v in variables.values()]
+        self._saved = [(v, copied(v)) for v in _variables(model)]
         trainable = {id(variable) for variable in model.trainable_variables}
         self._others = [(v, value) for v, value in self._saved if id(v) not in trainable]
         self._seeds = [v for v, _ in self._others if v.name == SEED_STATE]
@@ -97,8 +96,7 @@ def untrained_state(model: Any) -> tuple[Any, ...]:
     Statistics, frozen weights and seeds of the model, and the state of Keras' own generator.
     """
     trainable = {id(variable) for variable in model.trainable_variables}
-    own = {id(variable): variable for variable in model.variables}
-    others = [variable for key, variable in own.items() if key not in trainable]
+    others = [variable for variable in _variables(model) if id(variable) not in trainable]
     return (*others, _global_generator().state)
 
 
@@ -106,6 +104,16 @@ def copied(variable: Any) -> np.ndarray[Any, Any]:
     """The values of a `keras.Variable`, on their own."""
     # By way of a tensor: NumPy 2 warns of the conversion that variables themselves offer.
     return np.array(keras.ops.convert_to_numpy(keras.ops.copy(variable)))
+
+
+def _variables(model: Any) -> list[Any]:
+    """Every variable of the model once, and the states that recurrent layers keep between batches.
+
+    On TensorFlow Keras loses track of these, and `model.variables` is without them.
+    """
+    states = [keras.tree.flatten(getattr(layer, "states", None)) for layer in _layers(model)]
+    kept = [v for found in states for v in found if isinstance(v, keras.Variable)]
+    return list({id(variable): variable for variable in (*model.variables, *kept)}.values())
 
 
 def _layers(model: Any) -> list[Any]:

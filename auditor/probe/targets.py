@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from auditor.errors import UsageError
+from auditor.probe.data_file import beyond
 from auditor.probe.losses import FunctionLoss, HeadLoss, LossChoice
 
 Array = np.ndarray[Any, Any]
@@ -76,6 +77,8 @@ def check_targets(head: HeadLoss, data: str, name: str, array: Array) -> None:
         found = "text" if array.dtype.kind in "SU" else f"values of type {array.dtype}"
     elif by_number:
         found = _no_classes(array, classes, _ignored_class(head))
+    elif (extreme := beyond(array, "float32")) is not None:
+        found, wanted = f"{extreme:g}", "numbers of single precision"
     if found:
         raise UsageError(f"{data}: {name} holds {found}; {head.name} takes {wanted}")
 

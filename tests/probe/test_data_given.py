@@ -94,3 +94,30 @@ def test_an_audit_takes_lists_and_names_no_file_of_its_own(model, tmp_path):
 def test_many_samples_in_a_list_are_named_in_a_short_line(model):
     with pytest.raises(UsageError, match=r"found x_0, .*, … \(100 arrays\)"):
         audit(model, data=([np.ones(3)] * 100, None))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "x", "y", "words"),
+    [
+        ("float32", 1e300, 0.0, "input input_layer takes float32 numbers, found 1e+300"),
+        ("float32", -1e300, 0.0, "found -1e+300"),
+        ("uint8", 256, 0.0, "takes uint8 numbers, found 256"),
+        ("uint8", -1, 0.0, "takes uint8 numbers, found -1"),
+        ("float32", 1.0, 1e300, "y holds 1e+300; mean_squared_error takes numbers of single"),
+    ],
+)
+def test_numbers_that_would_become_others_are_told(dtype, x, y, words):
+    model = keras.Sequential(
+        [keras.Input((1,), dtype=dtype, name="input_layer"), layers.Rescaling(1.0), layers.Dense(1)]
+    )
+    model.compile("adam", "mse")
+    with pytest.raises(UsageError, match=re.escape(words)):
+        audit(model, data=(np.full((4, 1), x), np.full((4, 1), y)))
+
+
+def test_numbers_at_the_end_of_their_range_are_taken(recwarn):
+    model = keras.Sequential([keras.Input((2,), dtype="uint8"), layers.Dense(1)])
+    model.compile("adam", "mse")
+    result = audit(model, data=(np.array([[0, 255]] * 4), np.ones((4, 1))))
+    assert result.probe is not None
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]

@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 from probe.exact_jacobian import by_differences, taken_apart
 from probe.layer_sweep import Bench, bench, double_precision
-from probe.layer_zoo import CASES, Case
+from probe.layer_zoo import CASES, NOT_ADJOINT, Case
 
 from auditor.probe.estimators.hutchinson import frobenius
 from auditor.probe.jacobians import NO_INPUT, NOT_FINITE
@@ -180,6 +180,42 @@ def test_a_batch_that_is_fixed_in_the_configuration_is_not_cut():
     assert found.skipped == {}
     assert found.found["GRU/stateful"].samples == 3
     assert len(found.found) == len(made.calls)
+
+
+def softsign(width):
+    return lambda: layers.Dense(width, activation="softsign")
+
+
+def test_a_derivative_that_is_missing_is_not_taken_for_zero():
+    """TensorFlow has the gradient of softsign, which pulls need, and not that of it."""
+    _, found = measured(
+        case("wide", softsign(600), (140,)),
+        case("both", softsign(150), (140,)),
+        case("outputs", softsign(150), (20,)),
+    )
+    assert set(found.found) == {"both", "outputs"}
+    assert "second derivative" in found.skipped["wide"]
+    methods = {m.spectral_norm.method for m in found.found.values()}
+    assert methods == {"exact, singular values of the whole Jacobian"}
+
+
+def test_products_of_two_matrices_are_not_measured_as_one():
+    """TensorFlow propagates through a rotation with the inverse one, not with the transposed."""
+    _, found = measured(BY_NAME["RandomRotation"])
+    assert set(found.skipped) == {"RandomRotation"}
+    assert NOT_ADJOINT in found.skipped["RandomRotation"]
+
+
+def test_a_recurrent_layer_starts_every_product_from_the_state_it_has():
+    made, _ = measured(BY_NAME["GRU/stateful"])
+    (call,) = made.calls
+    (state,) = call.operation.states
+    made.linearizer.restart()
+    before = ops.convert_to_numpy(state)
+    call.run(call.inputs)
+    assert (ops.convert_to_numpy(state) != before).any()
+    made.linearizer.restart()
+    assert (ops.convert_to_numpy(state) == before).all()
 
 
 def test_keras_has_the_names_that_are_relied_on():

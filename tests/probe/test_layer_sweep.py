@@ -4,17 +4,21 @@ import os
 import pickle
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from probe.exact_jacobian import Exact
-from probe.layer_sweep import Bench, Swept, bench, double_precision, own_precision
-from probe.layer_zoo import ABSTRACT, CASES, FOREIGN
+from probe.layer_sweep import Swept, bench, double_precision, own_precision
+from probe.layer_zoo import ABSTRACT, CASES, FOREIGN, of_each
 
 from auditor.finding import Bound
+from auditor.measurement import Estimate, JacobianMeasurement
 from auditor.probe.jacobians import NO_INPUT, NO_OUTPUT, Jacobians
 
 #: Agreement of float32 with itself; half precision rounds a thousand times as coarsely.
@@ -24,54 +28,107 @@ HALF |= {"mixed/bfloat16": 4e-2, "mixed/bfloat16 norm": 4e-2}
 #: σ₁ and ‖J‖_F below are zero.
 NOTHING = 1e-7
 ROOT = Path(__file__).parents[2]
+#: Configurations of every class that are swept.
+CONFIGURATIONS = {"tensorflow": 2, "jax": 1, "torch": 1}
+#: Seconds that a sweep may take.
+PATIENCE = 900
 
 
-@pytest.fixture(scope="module")
-def here() -> Bench:
-    """The zoo on the backend of this process."""
-    return bench(CASES)
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], Any]], Any]:
+    """What takes long is made once, by whichever process of the test run comes first."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def get(name: str, make: Callable[[], Any]) -> Any:
+        target, failed = folder / f"{name}.pickle", folder / f"{name}.failed"
+        try:
+            (folder / f"{name}.begun").mkdir()
+        except FileExistsError:
+            until = time.monotonic() + PATIENCE
+            while not target.exists():
+                assert not failed.exists(), f"{name} was not to be had"
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        else:
+            try:
+                part = target.with_suffix(".part")
+                part.write_bytes(pickle.dumps(make()))
+                part.rename(target)
+            except BaseException:
+                failed.touch()
+                raise
+        return pickle.loads(target.read_bytes())  # noqa: S301
+
+    return get
 
 
-@pytest.fixture(scope="module")
-def truth(here: Bench) -> dict[str, Exact]:
-    """Exact Jacobians: in double precision, but where a call has draws or dtypes of its own, or a
-    kernel only in single."""
+def _truth() -> dict[str, Exact]:
+    """Exact Jacobians by TensorFlow: in double precision, but where a call has draws or dtypes of
+    its own, or a kernel only in single."""
+    cases = of_each(CONFIGURATIONS["tensorflow"])
     with double_precision():
-        double = bench([case for case in CASES if not own_precision(case)], "float64")
+        double = bench([case for case in cases if not own_precision(case)], "float64")
         known = double.exact(lambda _: True)
-    return known | here.exact(
-        lambda case: own_precision(case) or not any(i.startswith(case.name) for i in known)
+    begun = tuple(known)
+    rest = [c for c in cases if own_precision(c) or not any(i.startswith(c.name) for i in begun)]
+    return known | bench(rest).exact(lambda _: True)
+
+
+def _on_tensorflow() -> Swept:
+    here = bench(of_each(CONFIGURATIONS["tensorflow"]))
+    found = here.measured()
+    return Swept(measured=found, gaps=here.adjoint_gaps(found.found), truth=_truth())
+
+
+def _elsewhere(backend: str, target: Path) -> tuple[Any, ...]:
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    }
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "probe.layer_sweep"),
+            *(str(target), str(CONFIGURATIONS[backend])),
+        ],
+        env=environment,
+        check=True,
+        timeout=PATIENCE,
     )
+    found: tuple[Any, ...] = pickle.loads(target.read_bytes())  # noqa: S301
+    return found
 
 
 @pytest.fixture(scope="module")
-def on_tensorflow(here: Bench, truth: dict[str, Exact]) -> Swept:
-    found = here.measured()
-    return Swept(measured=found, gaps=here.adjoint_gaps(found.found), truth=truth)
+def on_tensorflow(shared: Callable[..., Any]) -> Swept:
+    found: Swept = shared("swept-tensorflow", _on_tensorflow)
+    return found
 
 
-@pytest.fixture(scope="module", params=["tensorflow", "jax", "torch"])
-def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+@pytest.fixture(
+    scope="module",
+    params=[
+        "tensorflow",
+        pytest.param("jax", marks=pytest.mark.slow),
+        pytest.param("torch", marks=pytest.mark.slow),
+    ],
+)
+def swept(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    shared: Callable[..., Any],
+    on_tensorflow: Swept,
+) -> Swept:
     """The sweep on each backend; what has no draws is held against TensorFlow's exact Jacobian."""
-    on_tensorflow: Swept = request.getfixturevalue("on_tensorflow")
     backend = request.param
     if backend == "tensorflow":
         return on_tensorflow
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     target = tmp_path_factory.mktemp(backend) / "swept"
-    environment = os.environ | {
-        "KERAS_BACKEND": backend,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-    }
-    subprocess.run(
-        [sys.executable, "-m", "probe.layer_sweep", str(target)],
-        env=environment,
-        check=True,
-        timeout=900,
-    )
-    measured, gaps, own = pickle.loads(target.read_bytes())  # noqa: S301
-    return Swept(measured=measured, gaps=gaps, truth=on_tensorflow.truth | own)
+    measured, gaps, own = shared(f"swept-{backend}", lambda: _elsewhere(backend, target))
+    return Swept(measured=measured, gaps=gaps, truth=on_tensorflow.truth | own, backend=backend)
 
 
 def test_no_layer_of_keras_is_missing():
@@ -85,26 +142,24 @@ def test_no_layer_of_keras_is_missing():
 def test_every_call_is_measured_or_skipped_for_the_reason_expected(swept: Swept):
     wrong = {}
     for call_id, reason in swept.measured.skipped.items():
-        expected = _case(call_id).skipped
+        expected = _skipped(call_id, swept.backend)
         # Nodes inside of a model, such as those that make a mask.
         inner = call_id not in _BY_NAME and reason in (NO_INPUT, NO_OUTPUT)
         if not inner and (not expected or expected not in reason):
             wrong[call_id] = reason
-    wrong |= {i: "measured" for i in swept.measured.found if _case(i).skipped}
-    # A kernel that a backend lacks on this processor is named as such.
-    unexpected = {i: why for i, why in wrong.items() if not why.startswith("no derivative: ")}
-    assert unexpected == {}
-    assert len(wrong) < 0.03 * len(swept.measured.found), wrong
+    wrong |= {i: "measured" for i in swept.measured.found if _skipped(i, swept.backend)}
+    assert wrong == {}
 
 
 def test_products_with_the_jacobian_and_its_transpose_are_adjoint(swept: Swept):
     wrong = {i: gap for i, gap in swept.gaps.items() if not gap <= HALF.get(i, ADJOINT)}
     assert wrong == {}
+    assert len(swept.gaps) > 0.9 * len(swept.measured.found)
 
 
 def test_norms_agree_with_the_exact_jacobian(swept: Swept):
     errors, covered = _compared(swept.measured, swept.truth)
-    assert len(errors) > 700
+    assert len(errors) > 1.9 * len(swept.measured.found)
     assert np.median(list(errors.values())) <= 0.01
     assert {what: error for what, error in errors.items() if error > 0.05} == {}
     assert np.mean(list(covered.values())) >= 0.95
@@ -120,6 +175,25 @@ def test_it_is_known_which_calls_couple_samples(swept: Swept):
     assert wrong == {}
 
 
+def test_backends_agree(swept: Swept, on_tensorflow: Swept):
+    """Random vectors are the same everywhere, so that estimates are as well as exact values."""
+    if swept.backend == "tensorflow":
+        pytest.skip("with itself")
+    pairs = {
+        i: (found, on_tensorflow.measured.found[i])
+        for i, found in swept.measured.found.items()
+        if i in on_tensorflow.measured.found and not _case(i).random
+    }
+    assert len(pairs) > 100
+    wrong = {
+        i: (one.spectral_norm.value, other.spectral_norm.value)
+        for i, (one, other) in pairs.items()
+        if not _close(one.spectral_norm, other.spectral_norm, max(1e-3, _case(i).close))
+        or not _close(one.frobenius_norm, other.frobenius_norm, max(1e-3, _case(i).close))
+    }
+    assert wrong == {}
+
+
 @pytest.mark.parametrize(
     ("thresholds", "worst"),
     [
@@ -130,25 +204,27 @@ def test_it_is_known_which_calls_couple_samples(swept: Swept):
     ids=["as small ones", "as large ones"],
 )
 def test_estimators_are_honest_on_calls_of_any_kind(
-    here: Bench, truth: dict[str, Exact], thresholds: dict[str, int], worst: float
+    on_tensorflow: Swept, thresholds: dict[str, int], worst: float
 ):
-    measured = here.measured(**thresholds)
-    errors, covered = _compared(measured, truth)
+    """Where every fourth of the calls is small enough to be written out, and is not."""
+    written = [i for i, found in on_tensorflow.measured.found.items() if "whole" in _method(found)]
+    cases = {_case(i).name: _case(i) for i in written if not own_precision(_case(i))}
+    measured = bench(list(cases.values())[::4]).measured(**thresholds)
+    errors, covered = _compared(measured, on_tensorflow.truth)
     sampled = {
-        what: error for what, error in errors.items() if "exact" not in _method(measured, what)
+        what: error for what, error in errors.items() if "exact" not in _method_of(measured, what)
     }
-    assert len(sampled) > 250
+    assert len(sampled) > 50
     assert np.median(list(sampled.values())) <= 0.01
     assert {what: error for what, error in sampled.items() if error > worst} == {}
     assert np.mean([covered[what] for what in sampled]) >= 0.95
-    assert _above_truth(measured, truth) == {}
+    assert _above_truth(measured, on_tensorflow.truth) == {}
 
 
-def test_the_same_twice(here: Bench, on_tensorflow: Swept):
-    # A part of them, since a call's numbers do not depend on what is measured beside it.
-    some = Bench(cases=here.cases, calls=here.calls[::7], linearizer=here.linearizer)
-    again = some.measured().found
-    assert again
+def test_the_same_twice(on_tensorflow: Swept):
+    """Bit by bit, though it is other calls that are measured beside."""
+    again = bench(of_each(CONFIGURATIONS["tensorflow"])[::8]).measured().found
+    assert len(again) > 20
     assert again == {i: on_tensorflow.measured.found[i] for i in again}
 
 
@@ -161,9 +237,23 @@ def _case(call_id: str):
 _BY_NAME = {case.name: case for case in CASES}
 
 
-def _method(measured: Jacobians, what: tuple[str, str]) -> str:
+def _skipped(call_id: str, backend: str) -> str:
+    case = _case(call_id)
+    return case.skipped if backend in case.skipped_on else ""
+
+
+def _method(found: JacobianMeasurement) -> str:
+    return found.spectral_norm.method
+
+
+def _method_of(measured: Jacobians, what: tuple[str, str]) -> str:
     found = measured.found[what[0]]
     return (found.spectral_norm if what[1] == "spectral" else found.frobenius_norm).method
+
+
+def _close(one: Estimate, other: Estimate, tolerance: float) -> bool:
+    gap = abs(one.value - other.value)
+    return gap <= tolerance * max(one.value, other.value) + NOTHING
 
 
 def _pairs(measured: Jacobians, truth: dict[str, Exact]):

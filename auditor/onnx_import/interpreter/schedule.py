@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auditor.formats.onnx_model import OnnxGraph, OnnxNode
 from auditor.onnx_import.refused import NotImportable
+
+
+#: Operators with outputs of which exporters name more than the graph uses, and to which the number
+#: of outputs means something else than their places: BatchNormalization trains by it.
+OPTIONAL_OUTPUTS = frozenset(
+    {"Attention", "BatchNormalization", "Dropout", "GRU", "LSTM", "LayerNormalization", "MaxPool"}
+    | {"RNN", "Unique"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +146,7 @@ def _steps(
                 users.setdefault(name, set()).add(place)
     steps = []
     for place, (call, found) in enumerate(order):
-        inner = _inner_order([nodes[index] for index in found])
+        inner = _inner_order([_used(nodes[index], users) for index in found])
         given = {name for node in inner for name in node.outputs if name}
         taken = dict.fromkeys(name for node in inner for name in uses(node) if name not in given)
         steps.append(
@@ -155,6 +163,13 @@ def _steps(
             )
         )
     return tuple(steps)
+
+
+def _used(node: OnnxNode, users: Mapping[str, object]) -> OnnxNode:
+    """The node without names of optional outputs that nothing uses."""
+    if node.domain or node.op_type not in OPTIONAL_OUTPUTS:
+        return node
+    return replace(node, outputs=tuple(name if name in users else "" for name in node.outputs))
 
 
 def _inner_order(nodes: list[OnnxNode]) -> tuple[OnnxNode, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import onnx
 import onnx.defs
@@ -12,11 +13,19 @@ from onnx import numpy_helper
 
 from auditor.formats.onnx_model import Attribute, OnnxGraph, OnnxNode
 from auditor.formats.onnx_tensors import StoredTensor
-from auditor.onnx_import.operators.table import Node
+from auditor.onnx_import.interpreter.value import concrete
+from auditor.onnx_import.operators.table import Node, Value, is_known
 from auditor.onnx_import.refused import NotImportable
 
 #: Domains an exporter may use without importing them, by the version that then holds.
 UNIMPORTED = 1
+DIFFERENTIABLE = onnx.defs.OpSchema.DifferentiationCategory.Differentiable
+#: Operators that draw numbers. Without a seed of their own they get one, so that a model gives the
+#: same outputs each time.
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+    | {"RandomUniformLike"}
+)
 
 
 def schema_of(node: OnnxNode, opsets: Mapping[str, int]) -> onnx.defs.OpSchema | None:
@@ -40,6 +49,8 @@ def resolve(node: OnnxNode, opsets: Mapping[str, int], source: str) -> Node:
     for name, value in node.attributes.items():
         if not _holds_graph(value):
             attributes[name] = _decoded(value, node, source)
+    if node.op_type in RANDOM and not node.domain:
+        attributes.setdefault("seed", float(crc32(node.name.encode())))
     return Node(
         name=node.name,
         domain=node.domain,
@@ -48,6 +59,27 @@ def resolve(node: OnnxNode, opsets: Mapping[str, int], source: str) -> Node:
         attributes=attributes,
         outputs=last_used(node.outputs),
     )
+
+
+def settled(node: Node, inputs: Sequence[Value]) -> list[Value] | None:
+    """The inputs with those that no gradient belongs to as known values, in eager execution.
+
+    Shapes, scales and axes are such, by the operator's schema. None where that changes nothing.
+    """
+    try:
+        formal = onnx.defs.get_schema(node.kind, node.since, node.domain).inputs
+    except onnx.defs.SchemaError:
+        return None
+    given = list(inputs)
+    for place, value in enumerate(inputs):
+        category = formal[min(place, len(formal) - 1)].differentiation_category if formal else None
+        if value is None or is_known(value) or category == DIFFERENTIABLE:
+            continue
+        found = concrete(value)
+        if found is not None:
+            given[place] = found
+    changed = any(a is not b for a, b in zip(given, inputs, strict=True))
+    return given if changed else None
 
 
 def last_used(names: tuple[str, ...]) -> int:

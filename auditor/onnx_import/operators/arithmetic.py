@@ -7,6 +7,8 @@ from functools import reduce
 import numpy as np
 from keras import ops
 
+from .selection import greatest, least
+from .selection import where as select
 from .table import Node, Unsupported, Value, known, operator
 from .tensors import axis_of, cast, dtype_of, is_float, shape_of, tensor
 
@@ -85,7 +87,7 @@ def modulo(node: Node, first: Value, second: Value) -> Value:
 
 @operator("Pow")
 def power(node: Node, base: Value, exponent: Value) -> Value:
-    """base ^ exponent in the base's dtype, whatever the exponent's."""
+    """A power in the base's dtype, whatever the exponent's."""
     base, exponent = operands(node, base, exponent)
     dtype, other = dtype_of(base), dtype_of(exponent)
     if is_float(dtype):
@@ -114,13 +116,13 @@ def mean(node: Node, *values: Value) -> Value:
 @operator("Max")
 def maximum(node: Node, *values: Value) -> Value:
     """The greatest of all inputs."""
-    return reduce(ops.maximum, map(tensor, values))
+    return reduce(greatest, map(tensor, values))
 
 
 @operator("Min")
 def minimum(node: Node, *values: Value) -> Value:
     """The least of all inputs."""
-    return reduce(ops.minimum, map(tensor, values))
+    return reduce(least, map(tensor, values))
 
 
 @operator("Clip")
@@ -170,8 +172,7 @@ def sign(node: Node, value: Value) -> Value:
 @operator("Where")
 def where(node: Node, condition: Value, first: Value, second: Value) -> Value:
     """Elements of one input or of the other."""
-    first = tensor(first)
-    return cast(ops.where(tensor(condition), first, tensor(second)), dtype_of(first))
+    return select(condition, first, second)
 
 
 @operator("BitShift", differentiable=False)
@@ -180,17 +181,18 @@ def shift(node: Node, value: Value, amount: Value) -> Value:
     value, amount = tensor(value), tensor(amount)
     dtype = dtype_of(value)
     bits = np.iinfo(np.dtype(dtype)).bits
-    zero = ops.zeros_like(amount)
-    inside = ops.logical_and(amount >= 0, amount <= bits - 1)
-    amount = ops.where(inside, amount, zero)
+    outside = ops.logical_or(amount < 0, amount > bits - 1)
+    amount = ops.cast(select(outside, ops.zeros_like(amount), amount), "int32")
     rest = ops.zeros_like(value)
-    if node.get("direction") == "LEFT":
-        shifted = ops.left_shift(value, amount)
+    powers = (np.uint64(1) << np.arange(bits, dtype=np.uint64)).astype(np.dtype(dtype))
+    if node.get("direction") == "LEFT":  # a product in the integers modulo 2ᵇⁱᵗˢ
+        shifted = value * ops.take(tensor(powers), amount)
+    elif dtype.startswith("uint"):
+        shifted = value // ops.take(tensor(powers), amount)
     else:
-        shifted = ops.right_shift(value, amount)
-        if not dtype.startswith("uint"):
-            rest = ops.where(value < 0, rest - 1, rest)
-    return cast(ops.where(inside, shifted, rest), dtype)
+        shifted = ops.right_shift(value, cast(amount, dtype))
+        rest = ops.where(value < 0, rest - 1, rest)
+    return select(outside, rest, shifted)
 
 
 @operator("CumSum")

@@ -6,8 +6,11 @@ import onnx.helper
 from keras import ops
 
 from .table import Node, Unsupported, Value, operator
-from .tensors import available, dtype_of, is_float, limits, tensor
+from .tensors import available, dtype_of, is_float, tensor
 from .tensors import cast as as_dtype
+
+#: The greatest finite numbers of the 8-bit floating-point dtypes that Keras knows.
+GREATEST = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
 
 
 @operator("Cast", note="to dtypes that the backend has")
@@ -47,9 +50,9 @@ def _converted(node: Node, value: Value, dtype: str) -> Value:
         return value if held == "bool" else value != 0
     if not dtype.startswith("float8") or not is_float(held):
         return as_dtype(value, dtype)
-    if node.get("saturate", 1):
-        low, high = limits(dtype)
+    greatest = GREATEST.get(dtype)
+    if node.get("saturate", 1) and greatest is not None:
         # NaN is neither below nor above: it stays
-        value = ops.where(value < low, ops.cast(low, held), value)
-        value = ops.where(value > high, ops.cast(high, held), value)
+        value = ops.where(value < -greatest, ops.cast(-greatest, held), value)
+        value = ops.where(value > greatest, ops.cast(greatest, held), value)
     return as_dtype(value, dtype)

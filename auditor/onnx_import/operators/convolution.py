@@ -7,15 +7,14 @@ compilers fuse with their neighbours).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import keras
 from keras import ops
 
-from .numbers import dtype_of, tensor
 from .table import Node, Unsupported, Value, operator
+from .tensors import tensor
 from .windows import Windows, elements, fit, spread, windows_of
 
 
@@ -123,18 +122,9 @@ def _by_places(x: Value, w: Value, windows: Windows, groups: int) -> Value:
     w = ops.reshape(w, (groups, outputs, each, elements(windows.kernel)))
     w = ops.transpose(w, (3, 0, 2, 1))
     total = None
-    for index in range(elements(windows.kernel)):
-        slices = [slice(None), slice(None)]
-        rest = index
-        starts = []
-        for size in reversed(windows.kernel):
-            starts.append(rest % size)
-            rest //= size
-        for axis, place in enumerate(reversed(starts)):
-            start = place * windows.dilations[axis]
-            stop = start + (windows.counts[axis] - 1) * windows.strides[axis] + 1
-            slices.append(slice(start, stop, windows.strides[axis]))
-        part = ops.matmul(ops.reshape(x[tuple(slices)], (groups, -1, each)), w[index])
+    for index, slices in enumerate(windows.slices()):
+        place = x[(slice(None), slice(None), *slices)]
+        part = ops.matmul(ops.reshape(place, (groups, -1, each)), w[index])
         total = part if total is None else total + part
     y = ops.reshape(total, (groups, batch, *windows.counts, outputs))
     y = ops.transpose(y, (*range(1, rank + 2), 0, rank + 2))

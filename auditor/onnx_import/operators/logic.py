@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator as bits
 from collections.abc import Callable
 
 from keras import ops
 
 from .arithmetic import operands
+from .selection import in_order
 from .table import Implementation, Node, Value, operator
-from .tensors import cast, dtype_of, tensor
+from .tensors import tensor
 
 #: Functions of two tensors to truth values.
 COMPARISONS: dict[str, Callable[[Value, Value], Value]] = {
@@ -23,23 +25,22 @@ COMPARISONS: dict[str, Callable[[Value, Value], Value]] = {
 }
 #: Functions of two integer tensors to one of the same dtype.
 BITWISE: dict[str, Callable[[Value, Value], Value]] = {
-    "BitwiseAnd": ops.bitwise_and,
-    "BitwiseOr": ops.bitwise_or,
-    "BitwiseXor": ops.bitwise_xor,
+    "BitwiseAnd": bits.and_,
+    "BitwiseOr": bits.or_,
+    "BitwiseXor": bits.xor,
 }
 
 
 def _compared(function: Callable[[Value, Value], Value]) -> Implementation:
     def run(node: Node, first: Value, second: Value) -> Value:
-        return function(*operands(node, first, second))
+        return in_order(function, *operands(node, first, second))
 
     return run
 
 
 def _bitwise(function: Callable[[Value, Value], Value]) -> Implementation:
     def run(node: Node, first: Value, second: Value) -> Value:
-        first = tensor(first)
-        return cast(function(first, tensor(second)), dtype_of(first))
+        return function(tensor(first), tensor(second))
 
     return run
 
@@ -59,8 +60,7 @@ def negation(node: Node, value: Value) -> Value:
 @operator("BitwiseNot", differentiable=False)
 def complement(node: Node, value: Value) -> Value:
     """All bits turned over."""
-    value = tensor(value)
-    return cast(ops.bitwise_not(value), dtype_of(value))
+    return ~tensor(value)
 
 
 @operator("IsNaN", differentiable=False)

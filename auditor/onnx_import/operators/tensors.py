@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import keras
-import ml_dtypes
 import numpy as np
 from keras import ops
 
@@ -66,11 +65,8 @@ def is_integer(dtype: str) -> bool:
     return dtype.startswith(("int", "uint"))
 
 
-def limits(dtype: str) -> tuple[Any, Any]:
-    """The least and the greatest finite number of a dtype."""
-    if is_float(dtype):
-        info = ml_dtypes.finfo(np.dtype(dtype))
-        return float(info.min), float(info.max)
+def limits(dtype: str) -> tuple[int, int]:
+    """The least and the greatest integer of a dtype."""
     bounds = np.iinfo(np.dtype(dtype))
     return int(bounds.min), int(bounds.max)
 

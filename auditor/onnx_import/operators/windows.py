@@ -74,6 +74,18 @@ class Windows:
             counts = np.multiply.outer(counts, along)
         return counts
 
+    def slices(self) -> Iterator[tuple[slice, ...]]:
+        """For each place in the kernel, in row-major order, what all windows have there.
+
+        They index the spatial axes of a tensor that the margins are applied to.
+        """
+        for place in itertools.product(*map(range, self.kernel)):
+            starts = [k * d for k, d in zip(place, self.dilations, strict=True)]
+            yield tuple(
+                slice(start, start + (n - 1) * s + 1, s)
+                for start, n, s in zip(starts, self.counts, self.strides, strict=True)
+            )
+
     def places(self, axis: int) -> np.ndarray[Any, Any]:
         """(counts[axis], kernel[axis]): coordinates in the tensor; negative ones are padding."""
         starts = np.arange(self.counts[axis]) * self.strides[axis] - self.pads[axis][0]
@@ -147,13 +159,8 @@ def covered(x: Value, windows: Windows, fill: float = 0) -> Iterator[Value]:
     x: (N, C, *sizes). In the kernel's row-major order.
     """
     padded = fit(x, windows.margins, first=2, fill=fill)
-    for place in itertools.product(*map(range, windows.kernel)):
-        slices = [slice(None), slice(None)]
-        for axis, k in enumerate(place):
-            start = k * windows.dilations[axis]
-            stop = start + (windows.counts[axis] - 1) * windows.strides[axis] + 1
-            slices.append(slice(start, stop, windows.strides[axis]))
-        yield padded[tuple(slices)]
+    for slices in windows.slices():
+        yield padded[(slice(None), slice(None), *slices)]
 
 
 def spread(x: Value, strides: Sequence[int], *, first: int) -> Value:

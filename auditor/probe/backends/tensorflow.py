@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,10 @@ from auditor.probe.backends import (
     Program,
     Tensor,
 )
+from auditor.probe.backends.tensorflow_resizing import DIFFERENTIABLE, resizing_differentiable
+
+#: Operations on floating values of which they take the shape alone.
+SHAPES_ALONE = frozenset({"OnesLike", "ZerosLike"})
 
 
 class TensorFlow:
@@ -84,8 +89,7 @@ class TensorFlow:
             values = program.reduce(forward, gradients[:split], gradients[split:], _sample_norms)
             return values, gradients[split:]
 
-        # Keras traces its own training step without AutoGraph as well.
-        compiled = tf.function(trace, autograph=False)
+        compiled = _traced(trace)
 
         def run(inputs: PassInputs) -> PassResult:
             values, gradients = compiled(
@@ -110,8 +114,7 @@ class TensorFlow:
     def jit(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
         """Compile a function of nested lists of tensors; variables are found by TensorFlow."""
         del variables
-        compiled: Callable[..., Any] = tf.function(function, autograph=False)
-        return compiled
+        return _traced(function)
 
     def vjp(
         self, function: Function, primals: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]
@@ -127,16 +130,85 @@ class TensorFlow:
     ) -> tuple[Tensor, ...]:
         """J v by two reverse passes: Jᵀ u is linear in u, and its own transpose at v is J v.
 
-        Forward-mode accumulators need as long to trace and do not know every operation.
+        Forward-mode accumulators need as long to trace and do not know every operation. Raises
+        `LookupError` where Jᵀ u has no derivative of its own: TensorFlow lacks some.
         """
+        if tf.executing_eagerly():
+            compiled = _traced(lambda: self.jvp(function, primals, tangents))
+            pushed: tuple[Tensor, ...] = compiled()
+            return pushed
         with tf.GradientTape() as outer:
             with tf.GradientTape() as inner:
                 inner.watch(primals)
                 outputs = function(primals)
             seeds = tuple(tf.zeros_like(output) for output in outputs)
             outer.watch(seeds)
-            pulled = _pulled_back(inner, outputs, primals, seeds)
-        return _pulled_back(outer, pulled, seeds, tangents)
+            with resizing_differentiable():
+                found = inner.gradient(list(outputs), list(primals), output_gradients=list(seeds))
+            # None where no output depends on an input, of which there is nothing to push either.
+            known = [
+                (_tensor(pulled), tangent)
+                for pulled, tangent in zip(found, tangents, strict=True)
+                if pulled is not None
+            ]
+        pulled = tuple(tensor for tensor, _ in known)
+        if kind := _constant_between(seeds, pulled):
+            raise LookupError(f"TensorFlow has no second derivative for {kind}")
+        try:
+            return _pulled_back(outer, pulled, seeds, tuple(tangent for _, tangent in known))
+        except LookupError as error:
+            raise LookupError(f"TensorFlow has no second derivative here: {error}") from error
+
+
+def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function compiled, without AutoGraph, as Keras does its own training step."""
+    # TensorFlow counts the traces of a function's code and warns of many. Here each function is
+    # compiled once, however many have the same code: a `partial` has none, and is counted alone.
+    compiled: Callable[..., Any] = tf.function(functools.partial(function), autograph=False)
+    return compiled
+
+
+def _constant_between(seeds: Sequence[Tensor], pulled: Sequence[Tensor]) -> str:
+    """The kind of an operation that Jᵀ u comes by and that TensorFlow takes for a constant, or "".
+
+    Marked as not differentiable, it would make J v zero, or a part of it, without a word. Jᵀ u is
+    linear in u, so that every operation on the way has a derivative in truth.
+    """
+    behind: set[tf.Operation] = set()
+    waiting = [tensor.op for tensor in pulled]
+    while waiting:
+        operation = waiting.pop()
+        if operation not in behind:
+            behind.add(operation)
+            waiting += [tensor.op for tensor in operation.inputs]
+    reached: set[tf.Operation] = set()
+    tensors = list(seeds)
+    while tensors:
+        for operation in tensors.pop().consumers():
+            made = [tensor for tensor in operation.outputs if _carries_values(tensor)]
+            if operation in reached or operation not in behind or not made:
+                continue
+            reached.add(operation)
+            if operation.type in SHAPES_ALONE:
+                continue
+            if operation.type not in DIFFERENTIABLE and _is_marked_constant(operation):
+                return str(operation.type)
+            tensors += made
+    return ""
+
+
+def _carries_values(tensor: Tensor) -> bool:
+    return not (tensor.dtype.is_integer or tensor.dtype.is_bool or tensor.dtype == tf.string)
+
+
+def _is_marked_constant(operation: tf.Operation) -> bool:
+    """Whether the operation is marked as not differentiable; there is no public way to ask."""
+    from tensorflow.python.framework.ops import get_gradient_function
+
+    try:
+        return get_gradient_function(operation) is None
+    except LookupError:  # of one that has no entry the tape itself tells
+        return False
 
 
 def _pulled_back(
@@ -145,18 +217,27 @@ def _pulled_back(
     primals: tuple[Tensor, ...],
     cotangents: tuple[Tensor, ...],
 ) -> tuple[Tensor, ...]:
-    found = tape.gradient(
-        list(outputs),
-        list(primals),
-        output_gradients=list(cotangents),
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
-    return tuple(tf.convert_to_tensor(gradient) for gradient in found)
+    with resizing_differentiable():
+        found = tape.gradient(
+            list(outputs),
+            list(primals),
+            output_gradients=list(cotangents),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+    pulled = tuple(_tensor(gradient) for gradient in found)
+    for gradient, primal in zip(pulled, primals, strict=True):
+        # Not known of what a saved model propagates.
+        gradient.set_shape(primal.shape)
+    return pulled
 
 
 def _dense(gradient: Any) -> Tensor | None:
+    return None if gradient is None else _tensor(gradient)
+
+
+def _tensor(gradient: Any) -> Tensor:
     """The gradient as one tensor: lookups give theirs row by row."""
-    return None if gradient is None else tf.convert_to_tensor(gradient)
+    return tf.convert_to_tensor(gradient)
 
 
 def _sample_norms(tensor: Tensor) -> Tensor:

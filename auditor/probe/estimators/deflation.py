@@ -53,7 +53,7 @@ class Deflation:
             rest = tuple(keras.ops.cast(part, block.precision) for part in parts)
             for step, vectors in enumerate(left):
                 known = vectors[index]
-                share = _products(block, known, rest) * taken[index][:, step]
+                share = block.products(known, rest) * taken[index][:, step]
                 rest = tuple(
                     part - along
                     for part, along in zip(rest, block.scaled(share, known), strict=True)
@@ -70,12 +70,6 @@ class Deflation:
             gram = keras.ops.matmul(stacked, keras.ops.transpose(stacked, (0, 2, 1)))
             made.append(keras.ops.cast(gram, max(b.precision for b in self._blocks)))
         return keras.ops.concatenate(made)
-
-
-def _products(block: Block, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """⟨a, b⟩ of each row, `(rows,)`."""
-    pairs = zip(block.flat(a), block.flat(b), strict=True)
-    return sum(keras.ops.sum(one * other, axis=1) for one, other in pairs)
 
 
 def _orthonormal(grams: Array, tolerance: float) -> Array:

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from auditor.probe.backends import Tensor
-from auditor.probe.blocks import Block, Linearizer, numbers, primals_of
+from auditor.probe.blocks import Block, Linearizer, primals_of
 
 Array = np.ndarray[Any, Any]
+#: Entries of the matrices that are written out together, at most.
+TOGETHER = 2**25
 
 
 class ExplicitJacobians:
     """All singular values of blocks that have few inputs or few outputs.
 
-    One product a unit vector of the smaller side serves every block, compiled once.
+    One product a unit vector of the smaller side serves every block of about that size, compiled
+    once.
     """
 
-    def __init__(self, linearizer: Linearizer, blocks: Sequence[Block]) -> None:
+    def __init__(self, linearizer: Linearizer, blocks: Sequence[Block], *, pulled: int) -> None:
+        """`pulled` is the number of outputs up to which pulls alone are used.
+
+        Pulls need a first derivative and no more, which every framework has for more operations
+        than it has what pushes need.
+        """
+        sides: dict[tuple[bool, int], list[Block]] = {}
+        for block in blocks:
+            pull = block.outputs <= max(block.inputs, pulled)
+            # By size to a factor of two, so that few products are of blocks that are done.
+            size = (_lines_of(block, pull=pull) - 1).bit_length()
+            sides.setdefault((pull, size), []).append(block)
         self._sides = [
-            _Side(linearizer, [b for b in blocks if b.outputs <= b.inputs], pull=True),
-            _Side(linearizer, [b for b in blocks if b.outputs > b.inputs], pull=False),
+            _Side(linearizer, some, pull=pull)
+            for (pull, _), members in sides.items()
+            for some in _in_memory(members)
         ]
 
     @property
@@ -55,38 +70,67 @@ class _Side:
         self.failed: dict[str, Exception] = {}
 
     def singular_values(self) -> dict[str, Array]:
-        if not self._blocks:
-            return {}
-        counts = [min(block.inputs, block.outputs) for block in self._blocks]
-        lines: list[list[Array]] = [[] for _ in self._blocks]
-        for index in range(max(counts)):
-            made = self._lines(self._primals, np.int32(index))
-            for kept, count, line in zip(lines, counts, made, strict=True):
-                if index < count:
-                    kept.append(numbers(line))
+        counts = [_lines_of(block, pull=self._pull) for block in self._blocks]
+        # One array a product, blocks end to end: hundreds of small ones take longer to fetch.
+        made = np.stack(
+            [
+                keras.ops.convert_to_numpy(self._lines(self._primals, np.int32(index)))
+                for index in range(max(counts))
+            ]
+        )
+        lengths = [b.inputs if self._pull else b.outputs for b in self._blocks]
+        sizes = [b.rows * length for b, length in zip(self._blocks, lengths, strict=True)]
+        parts = np.split(made, np.cumsum(sizes)[:-1], axis=1)
         return {
-            block.id: _singular_values(np.stack(kept, axis=1))
-            for block, kept in zip(self._blocks, lines, strict=True)
+            block.id: _singular_values(
+                part[:count].reshape(count, block.rows, length).transpose(1, 0, 2)
+            )
+            for block, part, count, length in zip(self._blocks, parts, counts, lengths, strict=True)
         }
 
-    def _line(self, primals: list[tuple[Tensor, ...]], index: Tensor) -> list[Tensor]:
-        """The row or column of this index of every Jacobian, `(rows, length)` each."""
+    def _line(self, primals: list[tuple[Tensor, ...]], index: Tensor) -> Tensor:
+        """The row or column of this index of every Jacobian, `(rows · length,)` end to end."""
+        precision = max(block.precision for block in self._blocks)
         made = []
+        units: dict[Any, tuple[Tensor, ...]] = {}
         for block, inputs in zip(self._blocks, primals, strict=True):
             shapes = [shape for shape, _ in block.call.outputs]
+            length = block.inputs
             if not self._pull:
                 shapes = [tuple(tensor.shape) for tensor in inputs]
+                length = block.outputs
+            # Layers of a kind share theirs: in a small product they are half of the work.
+            kind = (block.rows, tuple(shapes), block.precision)
+            if kind not in units:
+                units[kind] = _unit(block, shapes, index)
             try:
-                line = self._product(block, self._backend, inputs, _unit(block, shapes, index))
+                vector = self._product(block, self._backend, inputs, units[kind])
+                line = keras.ops.concatenate(block.flat(vector), axis=1)
             except Exception as error:  # whatever a framework says where it has no derivative
                 self.failed[block.id] = error
-                line = (keras.ops.zeros((block.rows, 1)),)
-            made.append(
-                keras.ops.concatenate(
-                    [keras.ops.reshape(part, (block.rows, -1)) for part in line], axis=1
-                )
-            )
-        return made
+                line = keras.ops.zeros((block.rows, length))
+            made.append(keras.ops.cast(keras.ops.reshape(line, (-1,)), precision))
+        return keras.ops.concatenate(made)
+
+
+def _in_memory(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    """The blocks in runs whose matrices fit into memory together."""
+    run: list[Block] = []
+    entries = 0
+    for block in blocks:
+        more = block.rows * block.inputs * block.outputs
+        if run and entries + more > TOGETHER:
+            yield run
+            run, entries = [], 0
+        run.append(block)
+        entries += more
+    if run:
+        yield run
+
+
+def _lines_of(block: Block, *, pull: bool) -> int:
+    """Products it takes to write a block out."""
+    return block.outputs if pull else block.inputs
 
 
 def _unit(block: Block, shapes: Sequence[tuple[int, ...]], index: Tensor) -> tuple[Tensor, ...]:
@@ -107,7 +151,7 @@ def _unit(block: Block, shapes: Sequence[tuple[int, ...]], index: Tensor) -> tup
 def _singular_values(lines: Array) -> Array:
     """Of each row's matrix; `lines` `(rows, count, length)`, count the smaller side."""
     finite = np.asarray(np.isfinite(lines).all(axis=(1, 2)))
-    known = np.where(finite[:, None, None], lines, 0.0)
+    known = np.where(finite[:, None, None], lines, 0.0).astype(np.float64)
     # By the Gram matrix of the small side: in double precision its squares are exact enough.
     squares = np.linalg.eigvalsh(known @ known.transpose(0, 2, 1))[:, ::-1]
     return np.where(finite[:, None], np.sqrt(np.maximum(squares, 0.0)), np.nan)

@@ -20,6 +20,9 @@ from auditor.probe.blocks import Block, Linearizer, Vector, by_block, numbers, p
 Array = np.ndarray[Any, Any]
 #: Told of each step before it begins: its number from 1, and how many there are.
 OnStep = Callable[[int, int], None]
+#: ⟨Jᵀ u, v⟩ and ⟨u, J v⟩ differ by so much of ‖Jᵀ u‖ or by so many of the block's roundings.
+ADJOINT = 1e-3
+ROUNDINGS = 8.0
 #: What a subtraction leaves of a product below so many roundings of it is nothing.
 BREAKDOWN = 64.0
 
@@ -37,6 +40,16 @@ class RitzValues:
     residuals: Array
     row_squares: Array
     steps: int
+
+
+class NotAdjoint(Exception):
+    """Products with J and with Jᵀ are not of one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "J v and Jᵀ u do not belong together: the gradient that is propagated through it is "
+            "not that of what it computes"
+        )
 
 
 class Bidiagonalisation:
@@ -70,12 +83,14 @@ class Bidiagonalisation:
         beta = np.zeros(rows)
         for step in range(steps):
             on_step(step + 1, steps)
-            u, norms = self._push(self._primals, v, u, self._factors(beta))
+            u, norms, _ = self._push(self._primals, v, u, self._factors(beta))
             alphas[step] = numbers(norms)
             if keep_left:
                 self.left.append(u)
-            v, norms = self._pull(self._primals, u, v, self._factors(alphas[step]))
+            v, norms, shares = self._pull(self._primals, u, v, self._factors(alphas[step]))
             beta = betas[step] = numbers(norms)
+            if not step:
+                self._check_adjoint(alphas[0], beta, numbers(shares))
         return [
             _ritz(a, b)
             for a, b in zip(
@@ -87,7 +102,7 @@ class Bidiagonalisation:
         """‖Jᵀ u‖ of every row of each block, u of unit length at most."""
         nothing: Vector = [block.draw_inputs(np.zeros) for block in self._blocks]
         zeros = np.zeros(sum(block.rows for block in self._blocks))
-        _, norms = self._pull(
+        _, norms, _ = self._pull(
             self._primals,
             _single(self._blocks, u),
             _single(self._blocks, nothing),
@@ -95,10 +110,26 @@ class Bidiagonalisation:
         )
         return by_block(self._blocks, numbers(norms))
 
+    def _check_adjoint(self, alphas: Array, betas: Array, shares: Array) -> None:
+        """That ⟨Jᵀ u₁, v₁⟩, the `shares`, is ⟨u₁, J v₁⟩ = α₁; `(rows,)` of all blocks each.
+
+        Frameworks have gradients that are not those of what they compute, and derivatives of
+        gradients that are missing without a word.
+        """
+        off = np.abs(shares - alphas)
+        within = np.hypot(alphas, betas)
+        for block, gap, size in zip(
+            self._blocks, by_block(self._blocks, off), by_block(self._blocks, within), strict=True
+        ):
+            tolerance = max(ADJOINT, ROUNDINGS * block.epsilon)
+            if np.any(np.isfinite(gap) & (gap > tolerance * size)):
+                # What was said before, of a derivative that is missing, stays.
+                self.failed.setdefault(block.id, NotAdjoint())
+
     def _step(
         self, product: Callable[[Block, tuple[Tensor, ...], Sequence[Tensor]], tuple[Tensor, ...]]
     ) -> Callable[..., Any]:
-        """x, previous, factors → (A x − factor · previous, normalised), and the norms."""
+        """x, previous, factors → (A x − factor · previous, normalised), norms, ⟨A x, previous⟩."""
 
         def one(
             block: Block,
@@ -106,13 +137,15 @@ class Bidiagonalisation:
             x: Sequence[Tensor],
             previous: Sequence[Tensor],
             factor: Tensor,
-        ) -> tuple[tuple[Tensor, ...], Tensor]:
+        ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
             try:
                 product_of_x = product(block, primals, x)
             except Exception as error:  # whatever a framework says where it has no derivative
                 self.failed[block.id] = error
-                return tuple(previous), keras.ops.zeros((block.rows,), block.precision)
+                nothing = keras.ops.zeros((block.rows,), block.precision)
+                return tuple(previous), nothing, nothing
             before = block.norms(product_of_x)
+            share = block.products(product_of_x, previous)
             rest = tuple(
                 part - known
                 for part, known in zip(product_of_x, block.scaled(factor, previous), strict=True)
@@ -122,17 +155,23 @@ class Bidiagonalisation:
             gone = norm <= nothing
             norm = keras.ops.where(gone, keras.ops.zeros_like(norm), norm)
             inverse = keras.ops.where(gone, norm, 1.0 / keras.ops.where(gone, norm + 1.0, norm))
-            return block.scaled(inverse, rest), norm
+            return block.scaled(inverse, rest), norm, share
 
         def step(
             primals: list[tuple[Tensor, ...]], x: Vector, previous: Vector, factors: list[Tensor]
-        ) -> tuple[Vector, Tensor]:
+        ) -> tuple[Vector, Tensor, Tensor]:
             made = [
                 one(*parts)
                 for parts in zip(self._blocks, primals, x, previous, factors, strict=True)
             ]
-            norms = [keras.ops.cast(norm, self._precision) for _, norm in made]
-            return [vector for vector, _ in made], keras.ops.concatenate(norms)
+            vectors = [vector for vector, _, _ in made]
+            norms, shares = (
+                keras.ops.concatenate(
+                    [keras.ops.cast(values[of], self._precision) for values in made]
+                )
+                for of in (1, 2)
+            )
+            return vectors, norms, shares
 
         return step
 
