@@ -46,6 +46,10 @@ from auditor.onnx_import.interpreter.schema import RANDOM
 from auditor.onnx_import.interpreter.value import concrete, dtype_of, tensor
 from auditor.onnx_import.refused import NotImportable
 
+Array = np.ndarray[Any, Any]
+#: An input, and the place in it where it is a sequence.
+Key = tuple[str, int]
+
 #: Spacing of numbers at 1: another order of the same sums differs by a step or two of the largest
 #: value, whatever tolerance a test asks for.
 STEPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -462,9 +466,7 @@ def _agree(slope: float, difference: Difference, probe: Probe) -> bool:
     return bool(abs(slope - difference.central) <= allowed)
 
 
-def _coordinates(
-    probe: Probe, name: Key, gradient: Array, finite: Array
-) -> tuple[str, int]:
+def _coordinates(probe: Probe, name: Key, gradient: Array, finite: Array) -> tuple[str, int]:
     """What is wrong at single coordinates, and how many of those looked at are at a kink."""
     places = np.argwhere(finite)
     if len(places) > COORDINATES:
@@ -519,9 +521,7 @@ def _jax_gradients(probe: Probe) -> dict[Key, Array]:
 def _torch_gradients(probe: Probe) -> dict[Key, Array]:
     import torch
 
-    points = {
-        name: torch.tensor(value, requires_grad=True) for name, value in probe.points.items()
-    }
+    points = {name: torch.tensor(value, requires_grad=True) for name, value in probe.points.items()}
     objective = probe.objective(points)
     zeros = {name: np.zeros_like(value) for name, value in probe.points.items()}
     if not isinstance(objective, torch.Tensor) or not objective.requires_grad:

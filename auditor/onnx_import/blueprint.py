@@ -67,6 +67,8 @@ def blueprint(model: OnnxModel, limits: Limits, source: str) -> Blueprint:
         numbers.setdefault(label, []).append(number if isinstance(number, int) else -1)
     calls: dict[str, tuple[int, ...]] = {}
     for call in graph.calls:
+        if call.kind == "If":
+            continue  # the calls of its branches are calls of the model, one branch's or both's
         found = [numbers.get(label, []) for label in call.nodes]
         # A label that several nodes have tells none of them.
         if all(len(one) == 1 and one[0] >= 0 for one in found) and found:

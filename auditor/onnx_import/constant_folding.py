@@ -9,8 +9,8 @@ import numpy as np
 
 from auditor.formats.onnx_model import OnnxModel, OnnxNode
 from auditor.formats.onnx_tensors import HeldTensor, StoredTensor
+from auditor.onnx_import.interpreter.convex import uses
 from auditor.onnx_import.interpreter.interpreter import Interpreter
-from auditor.onnx_import.interpreter.schedule import uses
 from auditor.onnx_import.interpreter.schema import RANDOM
 from auditor.onnx_import.interpreter.scope import Scope
 from auditor.onnx_import.operators.table import is_known

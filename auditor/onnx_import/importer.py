@@ -39,8 +39,8 @@ def to_keras(model: str | Path | onnx.ModelProto, *, limits: Limits = DEFAULT_LI
     decoded = decoder.model(proto)
     plan = blueprint(decoded, limits, source)
     stored = decoder.external.size + (decoder.file.stamp.size if decoder.file else proto.ByteSize())
-    assert plan.graph is not None
-    check_shown(plan.graph, stored, limits, source)
+    if plan.graph is not None:
+        check_shown(plan.graph, stored, limits, source)
     return OnnxModel(plan, proto, source=Path(source).name, name=_name(name))
 
 

@@ -90,6 +90,4 @@ def _is_value(value: Any) -> bool:
 
 def _is_tensor(value: Any) -> bool:
     """Whether it is a tensor of the backend, and nothing known or made of several."""
-    return (
-        _is_value(value) and not isinstance(value, (list, tuple)) and not all_known([value])
-    )
+    return _is_value(value) and not isinstance(value, (list, tuple)) and not all_known([value])

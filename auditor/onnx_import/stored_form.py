@@ -46,7 +46,9 @@ def as_text(
             values = np.ascontiguousarray(stored_values(decoded[place], source))
             values = values.astype(values.dtype.newbyteorder("="), copy=False)
             kind = tensor.data_type
-            tensor.CopyFrom(numpy_helper.from_array(values.reshape(decoded[place].shape), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(values.reshape(decoded[place].shape), tensor.name)
+            )
             if tensor.data_type != kind:
                 raise UnreadableModel(f"{source}: tensor {tensor.name!r} cannot be written again")
     return base64.b64encode(zlib.compress(stripped.SerializeToString())).decode("ascii")
@@ -60,6 +62,7 @@ def from_text(text: str, limits: Limits, source: str) -> onnx.ModelProto:
         data = inflate.decompress(packed, limits.inflated_bytes)
         if inflate.unconsumed_tail:
             raise UnreadableModel(f"{source}: its saved graph inflates to too much")
-        return onnx.ModelProto.FromString(data)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+        return proto
     except (binascii.Error, zlib.error, DecodeError, ValueError) as error:
         raise UnreadableModel(f"{source}: its saved graph is damaged: {error}") from error

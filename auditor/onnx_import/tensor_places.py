@@ -1,4 +1,4 @@
-"""Where in a model each tensor is stored: the same place in its protobuf and in its decoded form."""
+"""Where in a model each tensor is stored: one place for its protobuf and its decoded form."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ def _of_graph(graph: OnnxGraph, place: Place) -> Iterator[tuple[Place, StoredTen
     yield from _of_nodes(graph.nodes, place)
 
 
-def _of_nodes(
-    nodes: tuple[OnnxNode, ...], place: Place
-) -> Iterator[tuple[Place, StoredTensor]]:
+def _of_nodes(nodes: tuple[OnnxNode, ...], place: Place) -> Iterator[tuple[Place, StoredTensor]]:
     for index, node in enumerate(nodes):
         for name, value in node.attributes.items():
             if isinstance(value, StoredTensor):

@@ -51,6 +51,9 @@ class RecordedCall:
             if not _is_input(leaf):
                 return leaf
             tensor = next(given)
+            if keras.backend.backend() == "torch":
+                # Layers may work in place there, and the next run is to meet the same values.
+                return _with_mask_of(keras.ops.copy(tensor), leaf)
             return _own_mask(leaf) if tensor is leaf else _with_mask_of(tensor, leaf)
 
         args, kwargs = _mapped(other, self.args, self.kwargs)

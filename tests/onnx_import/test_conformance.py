@@ -21,7 +21,8 @@ GRADIENTS_EVERY = 40
 def bench() -> ModuleType:
     """The benchmark as a module."""
     spec = importlib.util.spec_from_file_location("onnx_conformance", BENCH)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look themselves up
     spec.loader.exec_module(module)

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from auditor.errors import UnreadableModel
 from auditor.formats import read_model
 from auditor.onnx_import import to_keras
+from auditor.onnx_import.coverage import rewritten
 from auditor.probe.taps import Taps
 
 Array = np.ndarray[Any, Any]
@@ -91,7 +92,9 @@ def images(count: int = 6) -> Array:
 
 def run(model: Any, *inputs: Array) -> Array:
     tensors = [keras.ops.convert_to_tensor(value) for value in inputs]
-    return np.asarray(keras.ops.convert_to_numpy(model(tensors[0] if len(tensors) == 1 else tensors)))
+    return np.asarray(
+        keras.ops.convert_to_numpy(model(tensors[0] if len(tensors) == 1 else tensors))
+    )
 
 
 @pytest.fixture
@@ -135,6 +138,14 @@ def test_calls_are_seen_under_the_ids_of_the_static_graph(path: Path) -> None:
     assert list(seen) == [call.id for call in computed]
     for call in computed:
         assert seen[call.id][1:] == tuple(call.out_shapes[0] or ())[1:]
+
+
+def test_calls_that_compute_with_their_own_shapes_stay_whole() -> None:
+    path = Path(__file__).parents[1] / "data" / "onnx" / "torch_encoder_script.onnx"
+    graph, model, seen = read_model(path).graph, to_keras(path), []
+    with Taps(model, lambda call, layer, outputs: (seen.append(call), outputs)[1]):
+        run(model, np.ones((2, 5), np.int64))
+    assert seen == [call.id for call in graph.calls if call.nodes]
 
 
 def test_open_batches_stay_open_in_shapes(path: Path) -> None:
@@ -207,7 +218,10 @@ def loop(trips: int) -> onnx.ModelProto:
         [onnx.ValueInfoProto(name=name) for name in ("count", "go", "state")],
         [onnx.ValueInfoProto(name=name) for name in ("going", "next")],
     )
-    nodes = [constant("trips", trips), helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body)]
+    nodes = [
+        constant("trips", trips),
+        helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body),
+    ]
     return proto(nodes, inputs=[helper.make_tensor_value_info("x", T.FLOAT, [2])])
 
 
@@ -260,9 +274,17 @@ def test_what_cannot_run_is_refused_in_a_line(what: str) -> None:
 
 def test_a_missing_external_file_is_told(tmp_path: Path) -> None:
     onnx.save(
-        classifier(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data",
+        classifier(),
+        tmp_path / "m.onnx",
+        save_as_external_data=True,
+        location="m.data",
         size_threshold=0,
     )
     (tmp_path / "m.data").unlink()
     with pytest.raises(UnreadableModel, match=r"m\.data.* is missing"):
         to_keras(tmp_path / "m.onnx")
+
+
+def test_the_coverage_page_is_the_tables() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text(encoding="utf-8")
+    assert page == rewritten(page), "run python -m auditor.onnx_import.coverage docs/onnx.md"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -115,8 +114,8 @@ def _crop_pad(node: Node, inputs: Sequence[Value]) -> float:
 def _matmul(node: Node, inputs: Sequence[Value]) -> float:
     left, right = _sizes(inputs[0]), _sizes(inputs[1])
     batch = np.broadcast_shapes(left[:-2], right[:-2])
-    return math.prod(batch) * (left[-2] if len(left) > 1 else 1) * (
-        right[-1] if len(right) > 1 else 1
+    return (
+        math.prod(batch) * (left[-2] if len(left) > 1 else 1) * (right[-1] if len(right) > 1 else 1)
     )
 
 
@@ -153,7 +152,7 @@ def _transposed(node: Node, inputs: Sequence[Value]) -> float:
         for axis in range(spatial)
     ]
     given = [float(size) for size in node.get("output_shape", ())]
-    outer = sizes[0] * kernel[1] * node.get("group", 1)
+    outer = float(sizes[0] * kernel[1] * node.get("group", 1))
     return outer * max(_product(list(map(float, made))), _product(given) if given else 0.0)
 
 

@@ -82,7 +82,10 @@ def run_loop(
         going = outputs[0] is None or bool(_number(outputs[0], "its condition"))
         count += 1
     empty = _empty_types(body, len(states) + 1)
-    return (*states, *(_stacked(values, 0, kind) for values, kind in zip(collected, empty, strict=True)))
+    return (
+        *states,
+        *(_stacked(values, 0, kind) for values, kind in zip(collected, empty, strict=True)),
+    )
 
 
 def run_scan(
@@ -115,7 +118,10 @@ def _scan(
     given = len(body.outputs) - len(states)
     if not scanned or len(names) != len(inputs) or given < 0:
         raise Unsupported("its body takes or gives another number of values than the node")
-    in_axes, out_axes = _list(node, "scan_input_axes", count), _list(node, "scan_output_axes", given)
+    in_axes, out_axes = (
+        _list(node, "scan_input_axes", count),
+        _list(node, "scan_output_axes", given),
+    )
     backward = _list(node, "scan_input_directions", count)
     backward = backward if node.since >= SCAN_WITHOUT_BATCH else _list(node, "directions", count)
     slices = [_unstacked(value, axis) for value, axis in zip(scanned, in_axes, strict=True)]

@@ -49,6 +49,7 @@ def schema_body(
     node: Node, inputs: Sequence[Value], opsets: Mapping[str, int], limits: Limits
 ) -> Body | None:
     """The body that ONNX defines an operator by, for inputs of these types; None without one."""
+    schema: Any  # onnx declares none of what it says of functions
     try:
         schema = onnx.defs.get_schema(node.kind, node.since, node.domain)
     except onnx.defs.SchemaError:
@@ -68,16 +69,15 @@ def schema_body(
     return body_of(decoded.functions[0], node, {**opsets, **decoded.opsets})
 
 
-def _fixed(schema: onnx.defs.OpSchema, version: int) -> onnx.FunctionProto | None:
+def _fixed(schema: Any, version: int) -> onnx.FunctionProto | None:
     versions = [known for known in schema.function_opset_versions if known <= version]
     if not versions:
-        return schema.function_body
-    stored: Any = schema.get_function_with_opset_version(max(versions))
-    return _parsed(stored)
+        return _parsed(schema.function_body)
+    return _parsed(schema.get_function_with_opset_version(max(versions)))
 
 
 def _contextual(
-    schema: onnx.defs.OpSchema, node: Node, inputs: Sequence[Value], version: int
+    schema: Any, node: Node, inputs: Sequence[Value], version: int
 ) -> onnx.FunctionProto | None:
     names = [f"i{index}" if value is not None else "" for index, value in enumerate(inputs)]
     outputs = [f"o{index}" for index in range(node.outputs)]
@@ -85,7 +85,7 @@ def _contextual(
     versions = [
         known for known in schema.context_dependent_function_opset_versions if known <= version
     ] or list(schema.context_dependent_function_opset_versions)
-    message = proto(node, names, outputs, {}).SerializeToString()
+    message = proto(node, names, outputs).SerializeToString()
     try:
         stored: Any = schema.get_context_dependent_function_with_opset_version(
             max(versions), message, types
@@ -98,15 +98,16 @@ def _contextual(
 def _parsed(stored: Any) -> onnx.FunctionProto:
     if isinstance(stored, onnx.FunctionProto):
         return stored
-    return onnx.FunctionProto.FromString(stored)
+    parsed: onnx.FunctionProto = onnx.FunctionProto.FromString(stored)
+    return parsed
 
 
 def _type(value: Value) -> bytes:
     name, shape = dtype_of(value), shape_of(value)
     if not name:
-        return onnx.TypeProto().SerializeToString()
+        return b""
     kind: onnx.TypeProto = onnx.helper.make_tensor_type_proto(NUMBERS.get(name, STRING), shape)
-    return kind.SerializeToString()
+    return bytes(kind.SerializeToString())
 
 
 def _attribute(value: Any) -> Attribute:

@@ -71,7 +71,10 @@ def _jax(function: Callable[..., Any], tensors: list[Any], types: Types) -> tupl
     import jax
 
     shapes = tuple(
-        jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in types
+        jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+            shape, jax.dtypes.canonicalize_dtype(dtype)
+        )
+        for shape, dtype in types
     )
 
     def canonical(*arrays: Any) -> tuple[Any, ...]:
@@ -107,10 +110,12 @@ def _types(node: Node, inputs: Sequence[Value]) -> list[tuple[tuple[int, ...], s
             known[name] = onnx.numpy_helper.from_array(np.asarray(value))
     try:
         schema = onnx.defs.get_schema(node.kind, node.since, node.domain)
-        message = proto(node, names, outputs, {})
+        message = proto(node, names, outputs)
         found = onnx.shape_inference.infer_node_outputs(schema, message, kinds, known)
     except Exception as error:  # native code, with classes of its own
-        raise Unsupported("nothing is known of the shape it gives, amid a compiled graph") from error
+        raise Unsupported(
+            "nothing is known of the shape it gives, amid a compiled graph"
+        ) from error
     return [_static(found.get(name)) for name in outputs]
 
 

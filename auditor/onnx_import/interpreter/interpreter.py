@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 
 from auditor.formats.limits import DEFAULT_LIMITS, Limits
@@ -17,8 +16,8 @@ from auditor.onnx_import.interpreter.control import CONTROL
 from auditor.onnx_import.interpreter.function_bodies import Body, body_of, schema_body
 from auditor.onnx_import.interpreter.host_call import host_call
 from auditor.onnx_import.interpreter.reference import NoReference, Reference
-from auditor.onnx_import.interpreter.schema import resolve, settled, stored_values
 from auditor.onnx_import.interpreter.schedule import Step, schedule
+from auditor.onnx_import.interpreter.schema import resolve, settled, stored_values
 from auditor.onnx_import.interpreter.scope import Scope
 from auditor.onnx_import.interpreter.value import all_known, dtype_of, shape_of, tensor
 from auditor.onnx_import.operators import load_operators
@@ -159,9 +158,7 @@ class Interpreter:
             f"{self.source}: {label}: {reason}", reason=f"{kind}: {reason}" if kind else reason
         )
 
-    def _outputs(
-        self, source: OnnxNode, inputs: list[Value], scope: Scope
-    ) -> tuple[Value, ...]:
+    def _outputs(self, source: OnnxNode, inputs: list[Value], scope: Scope) -> tuple[Value, ...]:
         kind = source.op_type
         function = self._functions.get((source.domain, kind, source.overload))
         if function is not None:
@@ -199,9 +196,7 @@ class Interpreter:
         self.hosted[_label(source)] = reason
         return outputs
 
-    def _known(
-        self, source: OnnxNode, node: Node, inputs: list[Value]
-    ) -> tuple[Value, ...]:
+    def _known(self, source: OnnxNode, node: Node, inputs: list[Value]) -> tuple[Value, ...]:
         """The outputs of a node whose inputs are known, by NumPy where that can be had."""
         if not source.domain and source.op_type in OF_SEQUENCES:
             handed_on = TABLE.find("", source.op_type, node.since)
@@ -252,7 +247,8 @@ class Interpreter:
             opsets = self._frames[0].opsets
             self._bodies[key] = source, body_of(function, call, opsets)
         body = self._bodies[key][1]
-        assert body is not None
+        if body is None:
+            raise Unsupported("the function has no body")
         return self._run_body(body, source, inputs)
 
     def _schema_body(self, source: OnnxNode, node: Node, inputs: list[Value]) -> Body | None:
@@ -262,9 +258,7 @@ class Interpreter:
             self._bodies[key] = source, schema_body(node, inputs, opsets, self.limits)
         return self._bodies[key][1]
 
-    def _run_body(
-        self, body: Body, source: OnnxNode, inputs: Sequence[Value]
-    ) -> tuple[Value, ...]:
+    def _run_body(self, body: Body, source: OnnxNode, inputs: Sequence[Value]) -> tuple[Value, ...]:
         depth = self._frames[-1].depth + 1
         if depth > self.limits.nesting:
             raise Unsupported(f"functions call functions more than {self.limits.nesting} deep")

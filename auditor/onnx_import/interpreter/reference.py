@@ -59,7 +59,7 @@ class Reference:
         names = [f"i{index}" if present else "" for index, present in enumerate(given)]
         outputs = [f"o{index}" for index in range(node.outputs)]
         graph = onnx.GraphProto(name="node")
-        graph.node.append(proto(node, names, outputs, self._opsets))
+        graph.node.append(proto(node, names, outputs))
         graph.input.extend(onnx.ValueInfoProto(name=name) for name in names if name)
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         opsets = {node.domain: 1, **self._opsets}
@@ -74,16 +74,14 @@ class Reference:
             raise NoReference(_first_line(error)) from error
 
 
-def proto(
-    node: Node, inputs: Sequence[str], outputs: Sequence[str], opsets: Mapping[str, int]
-) -> onnx.NodeProto:
+def proto(node: Node, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.NodeProto:
     """The node as protobuf, with these names. Raises `Unsupported` for attributes of no type."""
     made = onnx.NodeProto(op_type=node.kind, domain=node.domain, name=node.name)
     made.input.extend(inputs)
     made.output.extend(outputs)
     try:
         schema = onnx.defs.get_schema(node.kind, node.since, node.domain)
-        types = {name: attribute.type.value for name, attribute in schema.attributes.items()}
+        types = {name: _number(attribute.type) for name, attribute in schema.attributes.items()}
     except onnx.defs.SchemaError:
         types = {}
     for name, value in node.attributes.items():
@@ -94,10 +92,17 @@ def proto(
         elif isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
             value = [numpy_helper.from_array(item) for item in value]
         try:
-            made.attribute.append(onnx.helper.make_attribute(name, value, attr_type=types.get(name)))
+            made.attribute.append(
+                onnx.helper.make_attribute(name, value, attr_type=types.get(name))
+            )
         except (TypeError, ValueError) as error:
             raise Unsupported(f"its attribute {name!r} is not of the type ONNX gives it") from error
     return made
+
+
+def _number(kind: Any) -> int:
+    """An attribute's type as onnx.proto numbers it; the schemas' enumeration has the same."""
+    return int(kind.value)
 
 
 def _array(value: Any) -> Value:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from auditor.formats.onnx_model import OnnxGraph, OnnxNode
+from auditor.formats.onnx_model import OnnxNode
+from auditor.onnx_import.interpreter.convex import uses, without_circles
 from auditor.onnx_import.refused import NotImportable
-
 
 #: Operators with outputs of which exporters name more than the graph uses, and to which the number
 #: of outputs means something else than their places: BatchNormalization trains by it.
@@ -32,22 +32,6 @@ class Step:
     call: str = ""
 
 
-def uses(node: OnnxNode) -> tuple[str, ...]:
-    """Values a node uses, each once: its inputs, and what graphs within it take from around it."""
-    names = dict.fromkeys(filter(None, node.inputs))
-    for graph in node.graphs:
-        names.update(dict.fromkeys(_taken(graph)))
-    return tuple(names)
-
-
-def _taken(graph: OnnxGraph) -> Iterator[str]:
-    own = {*graph.tensors, *(name for name, _ in graph.inputs)}
-    own.update(name for node in graph.nodes for name in node.outputs)
-    for node in graph.nodes:
-        yield from (name for name in uses(node) if name not in own)
-    yield from (name for name in graph.outputs if name not in own)
-
-
 def schedule(
     nodes: Sequence[OnnxNode],
     outputs: Sequence[str],
@@ -66,17 +50,13 @@ def schedule(
         call = calls.get(id(nodes[index]), "")
         if call:
             names.setdefault(call, []).append(index)
-    whole = dict(names)
-    while True:
-        order = _order(nodes, needed, whole)
-        if order is not None:
-            break
-        if not whole:
-            raise NotImportable(
-                f"{source}: damaged ONNX model: nodes depend on each other in a circle",
-                reason="nodes depend on each other in a circle",
-            )
-        whole = {}
+    whole = without_circles(nodes, needed, names)
+    order = _order(nodes, needed, whole)
+    if order is None:
+        raise NotImportable(
+            f"{source}: damaged ONNX model: nodes depend on each other in a circle",
+            reason="nodes depend on each other in a circle",
+        )
     return _steps(nodes, order, outputs)
 
 
@@ -184,5 +164,3 @@ def _inner_order(nodes: list[OnnxNode]) -> tuple[OnnxNode, ...]:
         given.difference_update(ready.outputs)
         ordered.append(ready)
     return tuple(ordered)
-
-

@@ -48,7 +48,7 @@ def resolve(node: OnnxNode, opsets: Mapping[str, int], source: str) -> Node:
                 attributes[name] = _plain(onnx.helper.get_attribute_value(default))
     for name, value in node.attributes.items():
         if not _holds_graph(value):
-            attributes[name] = _decoded(value, node, source)
+            attributes[name] = _decoded(value, source)
     if node.op_type in RANDOM and not node.domain:
         attributes.setdefault("seed", float(crc32(node.name.encode())))
     return Node(
@@ -101,7 +101,7 @@ def _holds_graph(value: Attribute) -> bool:
     )
 
 
-def _decoded(value: Attribute, node: OnnxNode, source: str) -> Any:
+def _decoded(value: Attribute, source: str) -> Any:
     if isinstance(value, StoredTensor):
         return stored_values(value, source)
     if isinstance(value, tuple) and value and isinstance(value[0], StoredTensor):

@@ -10,6 +10,7 @@ import math
 
 from keras import ops
 
+from .mathematics import evaluated
 from .table import Node, Unsupported, Value, operator
 from .tensors import shape_of, tensor
 
@@ -118,7 +119,7 @@ def swiglu(node: Node, gate: Value, value: Value) -> Value:
 def mish(node: Node, value: Value) -> Value:
     """The product x · tanh(softplus(x))."""
     value = tensor(value)
-    return value * ops.tanh(ops.softplus(value))
+    return value * evaluated("Tanh", ops.softplus(value))
 
 
 @operator("Softplus")

@@ -7,10 +7,11 @@ from functools import reduce
 import numpy as np
 from keras import ops
 
+from .indexing import part
 from .selection import greatest, least
 from .selection import where as select
 from .table import Node, Unsupported, Value, known, operator
-from .tensors import axis_of, cast, dtype_of, is_float, shape_of, tensor
+from .tensors import axis_of, cast, dtype_of, is_demoted, is_float, shape_of, tensor
 
 
 def operands(node: Node, first: Value, second: Value) -> tuple[Value, Value]:
@@ -221,18 +222,32 @@ def _cumulated(node: Node, value: Value, axis: Value, *, product: bool) -> Value
         value = ops.flip(value, axis=place)
     if node.get("exclusive", 0):
         first = ops.ones_like if product else ops.zeros_like
-        start = [slice(None)] * len(value.shape)
-        start[place] = slice(0, 1)
-        rest = list(start)
-        rest[place] = slice(0, size - 1)
-        value = ops.concatenate([first(value[tuple(start)]), value[tuple(rest)]], axis=place)
-    if product:
-        value = ops.associative_scan(ops.multiply, value, axis=place) if size > 1 else value
+        start, rest = part(value, place, 0, 1), part(value, place, 0, size - 1)
+        value = ops.concatenate([first(start), rest], axis=place)
+    if product or is_demoted(dtype):
+        value = _scanned(value, place, product=product)
     else:
         value = ops.cumsum(value, axis=place)
     if node.get("reverse", 0):
         value = ops.flip(value, axis=place)
     return cast(value, dtype)
+
+
+def _scanned(value: Value, axis: int, *, product: bool) -> Value:
+    """Each element with all before it, by shifts of 1, 2, 4, … (Hillis and Steele 1986)."""
+    size, reach = shape_of(value)[axis], 1
+    neutral = ops.ones_like if product else ops.zeros_like
+    while reach < size:
+        before = ops.concatenate(
+            [
+                neutral(part(value, axis, 0, reach)),
+                part(value, axis, 0, size - reach),
+            ],
+            axis=axis,
+        )
+        value = value * before if product else value + before
+        reach *= 2
+    return value
 
 
 @operator("Gradient", domain="ai.onnx.preview.training")

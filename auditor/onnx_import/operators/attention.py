@@ -7,7 +7,7 @@ import math
 import numpy as np
 from keras import ops
 
-from .numbers import NAMES, at_least_single
+from .numbers import NAMES, at_least_single, product
 from .table import Node, Unsupported, Value, operator
 from .tensors import cast, dtype_of, tensor
 from .windows import fit
@@ -104,6 +104,7 @@ def attended(
         k = ops.repeat(k, heads // groups, axis=1)
         v = ops.repeat(v, heads // groups, axis=1)
     factor = math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else float(scale))
+    factor = ops.cast(factor, dtype)  # as the operator's body rounds it
     scores = returned = _product(q * factor, ops.swapaxes(k, 2, 3) * factor)
     if softcap > 0:
         scores = softcap * ops.tanh(scores / softcap)
@@ -197,7 +198,7 @@ def _product(a: Value, b: Value) -> Value:
     """A matrix product whose sums are at least float32."""
     dtype = dtype_of(a)
     wide = at_least_single(dtype)
-    return cast(ops.matmul(cast(a, wide), cast(b, wide)), dtype)
+    return cast(product(cast(a, wide), cast(b, wide)), dtype)
 
 
 def _allowed(node: Node, queries: int, keys: int, offset: Value) -> Value:
@@ -212,10 +213,11 @@ def _allowed(node: Node, queries: int, keys: int, offset: Value) -> Value:
     if left < 0 and right < 0:
         return None
     ahead = np.arange(keys, dtype=np.int32)[None, :] - np.arange(queries, dtype=np.int32)[:, None]
-    if not isinstance(offset, int):
-        ahead = ahead - ops.reshape(ops.cast(offset, "int32"), (-1, 1, 1, 1))
+    ahead = ops.convert_to_tensor(ahead)
+    if isinstance(offset, int):
+        ahead = ahead - offset
     else:
-        ahead = ops.convert_to_tensor(ahead - offset)
+        ahead = ahead - ops.reshape(ops.cast(offset, "int32"), (-1, 1, 1, 1))
     allowed = ops.ones_like(ahead, dtype="bool")
     if right >= 0:
         allowed = ops.logical_and(allowed, ops.less_equal(ahead, right))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import onnx.helper
 from keras import ops
 
@@ -11,6 +14,13 @@ from .tensors import cast as as_dtype
 
 #: The greatest finite numbers of the 8-bit floating-point dtypes that Keras knows.
 GREATEST = {"float8_e4m3fn": 448.0, "float8_e5m2": 57344.0}
+
+#: What overflows without saturation, and to what: half a step above the greatest number is rounded
+#: to the even neighbour, down for the first and up for the second.
+OVERFLOW = {
+    "float8_e4m3fn": (np.nextafter(np.float32(464), np.float32(465)).item(), math.nan),
+    "float8_e5m2": (61440.0, math.inf),
+}
 
 
 @operator("Cast", note="to dtypes that the backend has")
@@ -29,11 +39,15 @@ def cast_like(node: Node, value: Value, like: Value) -> Value:
 def bit_cast(node: Node, value: Value) -> Value:
     """The same bits read as another dtype of the same width."""
     value, dtype = tensor(value), _wanted(node)
-    if available(dtype) != dtype:
+    if available(dtype) != dtype or _width(dtype) != _width(dtype_of(value)):
         raise Unsupported(f"the bits of {dtype}, which the backend does not hold as such")
     if "bool" in (dtype, dtype_of(value)):
         return as_dtype(value, dtype)  # one byte, 0 or 1
     return ops.view(value, dtype=dtype)
+
+
+def _width(dtype: str) -> int:
+    return np.dtype(dtype).itemsize
 
 
 def _wanted(node: Node) -> str:
@@ -51,7 +65,11 @@ def _converted(node: Node, value: Value, dtype: str) -> Value:
     if not dtype.startswith("float8") or not is_float(held):
         return as_dtype(value, dtype)
     greatest = GREATEST.get(dtype)
-    if node.get("saturate", 1) and greatest is not None:
+    if greatest is not None and not node.get("saturate", 1):
+        # beyond half a step above the greatest number; torch saturates of its own accord
+        beyond, outcome = OVERFLOW[dtype]
+        value = ops.where(ops.absolute(value) >= beyond, outcome * ops.sign(value), value)
+    elif greatest is not None:
         # NaN is neither below nor above: it stays
         value = ops.where(value < -greatest, ops.cast(-greatest, held), value)
         value = ops.where(value > greatest, ops.cast(greatest, held), value)

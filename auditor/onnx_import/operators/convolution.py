@@ -13,6 +13,7 @@ from dataclasses import replace
 import keras
 from keras import ops
 
+from .numbers import product
 from .table import Node, Unsupported, Value, operator
 from .tensors import tensor
 from .windows import Windows, elements, fit, spread, windows_of
@@ -124,7 +125,7 @@ def _by_places(x: Value, w: Value, windows: Windows, groups: int) -> Value:
     total = None
     for index, slices in enumerate(windows.slices()):
         place = x[(slice(None), slice(None), *slices)]
-        part = ops.matmul(ops.reshape(place, (groups, -1, each)), w[index])
+        part = product(ops.reshape(place, (groups, -1, each)), w[index])
         total = part if total is None else total + part
     y = ops.reshape(total, (groups, batch, *windows.counts, outputs))
     y = ops.transpose(y, (*range(1, rank + 2), 0, rank + 2))

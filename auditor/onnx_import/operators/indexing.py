@@ -11,6 +11,13 @@ from .table import Value, is_known
 from .tensors import cast, dtype_of, shape_of, tensor
 
 
+def part(value: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
+    """Every `step`-th slice along an axis, from `start` to before `stop`."""
+    places = [slice(None)] * len(value.shape)
+    places[axis] = slice(start, stop, step)
+    return value[tuple(places)]
+
+
 def wrapped(indices: Value, size: int) -> Value:
     """Indices into one dimension, counted from the front: known ones stay known."""
     if is_known(indices):

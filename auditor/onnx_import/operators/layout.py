@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from .indexing import part
 from .selection import where
 from .table import Node, Unsupported, Value, is_known, known, operator
 from .tensors import axis_of, cast, dtype_of, shape_of, tensor
-
-
-def part(value: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
-    """Every `step`-th slice along an axis, from `start` to before `stop`."""
-    places = [slice(None)] * len(value.shape)
-    places[axis] = slice(start, stop, step)
-    return value[tuple(places)]
 
 
 @operator("Concat")

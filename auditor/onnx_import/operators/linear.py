@@ -15,11 +15,19 @@ def matrix_product(node: Node, first: Value, second: Value) -> Value:
 
 
 def _product(first: Value, second: Value) -> Value:
+    """By the framework's own operator: `ops.matmul` makes float32 of integers and of float64."""
     dtype = dtype_of(first)
-    if not is_float(dtype) and available("float64") == "float64":
-        # Keras multiplies integers as float32 on TensorFlow; in float64 they are exact to 2⁵³
-        return cast(ops.matmul(cast(first, "float64"), cast(second, "float64")), dtype)
-    return cast(ops.matmul(first, second), dtype)
+    if not is_float(dtype):  # exact to 2⁵³ where the backend has float64
+        first, second = cast(first, "float64"), cast(second, "float64")
+    left, right = len(first.shape) == 1, len(second.shape) == 1
+    rows = first[None, :] if left else first
+    columns = second[:, None] if right else second
+    result = rows @ columns
+    if right:
+        result = ops.squeeze(result, axis=-1)
+    if left:
+        result = ops.squeeze(result, axis=-1 if right else -2)
+    return cast(result, dtype)
 
 
 @operator("Gemm")

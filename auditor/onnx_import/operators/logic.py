@@ -1,8 +1,8 @@
-"""Comparisons, truth values and bits."""
+"""Comparisons, truth values and python."""
 
 from __future__ import annotations
 
-import operator as bits
+import operator as python
 from collections.abc import Callable
 
 from keras import ops
@@ -25,9 +25,9 @@ COMPARISONS: dict[str, Callable[[Value, Value], Value]] = {
 }
 #: Functions of two integer tensors to one of the same dtype.
 BITWISE: dict[str, Callable[[Value, Value], Value]] = {
-    "BitwiseAnd": bits.and_,
-    "BitwiseOr": bits.or_,
-    "BitwiseXor": bits.xor,
+    "BitwiseAnd": python.and_,
+    "BitwiseOr": python.or_,
+    "BitwiseXor": python.xor,
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from keras import ops
 
 from .table import Implementation, Node, Value, operator
-from .tensors import cast, dtype_of, tensor
+from .tensors import cast, dtype_of, is_demoted, tensor
 
 #: Functions that keep the dtype.
 FUNCTIONS: dict[str, Callable[[Value], Value]] = {
@@ -36,18 +36,42 @@ STEPS: dict[str, Callable[[Value], Value]] = {
 }
 
 
-def _elementwise(function: Callable[[Value], Value]) -> Implementation:
+#: The names that the array API standard has for functions which Keras computes in 32 bits on JAX
+#: (https://data-apis.org/array-api, elementwise functions).
+STANDARD = {
+    kind: kind.lower()
+    for kind in ("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Tanh")
+} | {"Asinh": "asinh", "Acosh": "acosh", "Atanh": "atanh", "Floor": "floor", "Ceil": "ceil"}
+
+
+def evaluated(kind: str, value: Value) -> Value:
+    """A function of a tensor in the tensor's own precision."""
+    value = tensor(value)
+    dtype = dtype_of(value)
+    if is_demoted(dtype) and kind in STANDARD:
+        if getattr(value, "__array_namespace__", None) is not None:
+            return getattr(value.__array_namespace__(), STANDARD[kind])(value)
+        if kind in STEPS:  # torch
+            return _whole(value if kind == "Floor" else -value) * (1 if kind == "Floor" else -1)
+    return cast((FUNCTIONS | STEPS)[kind](value), dtype)
+
+
+def _whole(value: Value) -> Value:
+    """⌊x⌋; an infinite number has no remainder."""
+    return ops.where(ops.isfinite(value), value - value % 1, value)
+
+
+def _elementwise(kind: str) -> Implementation:
     def run(node: Node, value: Value) -> Value:
-        value = tensor(value)
-        return cast(function(value), dtype_of(value))
+        return evaluated(kind, value)
 
     return run
 
 
-for _kind, _function in FUNCTIONS.items():
-    operator(_kind)(_elementwise(_function))
-for _kind, _function in STEPS.items():
-    operator(_kind, differentiable=False)(_elementwise(_function))
+for _kind in FUNCTIONS:
+    operator(_kind)(_elementwise(_kind))
+for _kind in STEPS:
+    operator(_kind, differentiable=False)(_elementwise(_kind))
 
 
 @operator("Reciprocal")

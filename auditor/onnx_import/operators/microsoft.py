@@ -9,7 +9,7 @@ from keras import ops
 
 from .convolution import conv
 from .normalization import inverse_rms, standardized
-from .numbers import at_least_single
+from .numbers import at_least_single, product
 from .recurrent import activation
 from .sampling import grid_sample
 from .table import Node, Unsupported, Value, is_known, operator
@@ -66,7 +66,7 @@ def fused_matmul(node: Node, a: Value, b: Value) -> Value:
     """The product alpha · a b; either may be transposed, in its last axes or its batch's."""
     a = _turned(tensor(a), bool(node.get("transA", 0)), bool(node.get("transBatchA", 0)))
     b = _turned(tensor(b), bool(node.get("transB", 0)), bool(node.get("transBatchB", 0)))
-    y = ops.matmul(a, b)
+    y = product(a, b)
     alpha = float(node.get("alpha", 1.0))
     return y if alpha == 1 else y * alpha
 
@@ -76,7 +76,7 @@ def fused_gemm(node: Node, a: Value, b: Value, c: Value = None) -> Value:
     """An activation of alpha · a b + beta · c."""
     a = _turned(tensor(a), bool(node.get("transA", 0)), False)
     b = _turned(tensor(b), bool(node.get("transB", 0)), False)
-    y = ops.matmul(a, b) * float(node.get("alpha", 1.0))
+    y = product(a, b) * float(node.get("alpha", 1.0))
     if c is not None:
         y = y + tensor(c) * float(node.get("beta", 1.0))
     given = (node.get("activation_alpha"), node.get("activation_beta"))
@@ -97,8 +97,8 @@ def skip_layer_normalization(
     """LayerNormalization of x + skip + bias → Y, mean, 1 / deviation, the sum."""
     total = tensor(x) + tensor(skip)
     total = total if bias is None else total + tensor(bias)
-    y, mean, inverse = _normalized(node, total, gamma, beta)
-    return y, mean, inverse, total
+    y, centre, inverse = _normalized(node, total, gamma, beta)
+    return y, centre, inverse, total
 
 
 @microsoft("SkipSimplifiedLayerNormalization")
@@ -187,7 +187,7 @@ def matmul_n_bits(
     centred = cast(whole, dtype) - (middle if isinstance(middle, float) else cast(middle, dtype))
     weights = centred * ops.reshape(cast(scales, dtype), (outputs, blocks, 1))
     weights = ops.reshape(weights, (outputs, blocks * block))[:, :inner]
-    y = ops.matmul(tensor(a), ops.transpose(weights))
+    y = product(tensor(a), ops.transpose(weights))
     return y if bias is None else y + tensor(bias)
 
 
@@ -213,9 +213,9 @@ def _activated(node: Node, x: Value, parameters: object) -> Value:
 
 def _normalized(node: Node, x: Value, gamma: Value, beta: Value) -> tuple[Value, Value, Value]:
     wide = cast(x, at_least_single(dtype_of(x)))
-    y, mean, inverse = standardized(wide, (-1,), float(node.get("epsilon", 1e-12)))
+    y, centre, inverse = standardized(wide, (-1,), float(node.get("epsilon", 1e-12)))
     y = cast(y, dtype_of(x)) * tensor(gamma)
-    return (y if beta is None else y + tensor(beta)), mean, inverse
+    return (y if beta is None else y + tensor(beta)), centre, inverse
 
 
 def _unpacked(packed: np.ndarray, bits: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from .attention import attended, heads_apart, heads_together, rotated
+from .numbers import product
 from .table import Node, Unsupported, Value, operator
 from .tensors import cast, dtype_of, tensor
 
@@ -28,7 +29,7 @@ def packed_attention(
     """Self-attention with its projections: x (N, L, D), weights (D, 3 heads · E) → Y, present."""
     if past_length is not None or node.get("do_rotary", 0):
         raise Unsupported("a shared cache, or rotary embeddings within")
-    projected = ops.matmul(tensor(x), tensor(weights))
+    projected = product(tensor(x), tensor(weights))
     projected = projected if bias is None else projected + tensor(bias)
     sizes = node.get("qkv_hidden_sizes") or [projected.shape[-1] // 3] * 3
     first, second = int(sizes[0]), int(sizes[0] + sizes[1])

@@ -7,7 +7,7 @@ from functools import partial
 
 from keras import ops
 
-from .numbers import at_least_single
+from .numbers import at_least_single, mean, product
 from .pooling import average_pool
 from .quantization import (
     centred,
@@ -40,7 +40,7 @@ def dynamic_quantize_matmul(
 ) -> Value:
     """The product of a, quantised by its own range, and a quantised matrix, in floats."""
     a = tensor(a)
-    y = ops.matmul(rounded_through(a), dequantized(b, b_scale, b_zero_point, dtype_of(a)))
+    y = product(rounded_through(a), dequantized(b, b_scale, b_zero_point, dtype_of(a)))
     return y if bias is None else y + tensor(bias)
 
 
@@ -56,7 +56,7 @@ def matmul_integer_to_float(
     bias: Value = None,
 ) -> Value:
     """The product of two quantised matrices, in floats."""
-    exact = ops.matmul(centred(a, rows(a_zero_point)), centred(b, b_zero_point))
+    exact = product(centred(a, rows(a_zero_point)), centred(b, b_zero_point))
     dtype = dtype_of(a_scale)
     y = cast(exact, dtype) * (tensor(rows(a_scale)) * tensor(b_scale))
     return y if bias is None else y + tensor(bias)
@@ -102,7 +102,7 @@ def dynamic_quantize_lstm(
         )
         for number in range(len(backward))
     ]
-    return recurred(node, x, directions, lstm_step, lengths, (h0, c0), _product)
+    return recurred(node, x, directions, lstm_step, lengths, (h0, c0), _through)
 
 
 @microsoft("QLinearAdd", differentiable=False)
@@ -153,7 +153,7 @@ def qlinear_global_average_pool(node: Node, *inputs: Value) -> Value:
     rank = len(inputs[0].shape)
     first = 1 if node.get("channels_last", 0) else 2
     axes = tuple(range(first, first + rank - 2))
-    return _of_one(inputs, lambda x: ops.mean(x, axis=axes, keepdims=True))
+    return _of_one(inputs, lambda x: mean(x, axes))
 
 
 @microsoft("QLinearConcat", differentiable=False)
@@ -181,7 +181,7 @@ def q_gemm(
     a = ops.swapaxes(a, 0, 1) if node.get("transA", 0) else a
     if node.get("transB", 0):
         b = ops.swapaxes(b, 0, 1)
-    exact = ops.matmul(a, centred(b, b_zero_point))
+    exact = product(a, centred(b, b_zero_point))
     if c is not None:
         exact = exact + cast(c, "int32")
     scale = cast(a_scale, "float32") * cast(b_scale, "float32") * float(node.get("alpha", 1.0))
@@ -189,8 +189,8 @@ def q_gemm(
     return y if y_scale is None else _quantized(y, y_scale, y_zero_point)
 
 
-def _product(a: Value, b: Value) -> Value:
-    return ops.matmul(rounded_through(a), b)
+def _through(a: Value, b: Value) -> Value:
+    return product(rounded_through(a), b)
 
 
 def _by_direction(value: Value) -> Value:

@@ -6,7 +6,7 @@ import math
 
 from keras import ops
 
-from .numbers import NAMES, at_least_single, root
+from .numbers import NAMES, at_least_single, mean, root
 from .table import Node, Unsupported, Value, operator
 from .tensors import cast, dtype_of, tensor
 from .windows import fit
@@ -14,7 +14,7 @@ from .windows import fit
 
 @operator("BatchNormalization")
 def batch_normalization(
-    node: Node, x: Value, scale: Value, bias: Value, mean: Value, variance: Value
+    node: Node, x: Value, scale: Value, bias: Value, average: Value, variance: Value
 ) -> Value:
     """(N, C, …) by four (C) → Y; in training also the running statistics.
 
@@ -33,7 +33,7 @@ def batch_normalization(
     shape = (1, -1, *(1,) * (len(x.shape) - 2)) if spatial else (1, *x.shape[1:])
     if not training:
         if spatial:
-            parameters = [cast(value, dtype) for value in (mean, variance, bias, scale)]
+            parameters = [cast(value, dtype) for value in (average, variance, bias, scale)]
             return ops.batch_normalization(
                 x,
                 *parameters[:2],
@@ -42,19 +42,20 @@ def batch_normalization(
                 scale=parameters[3],
                 epsilon=epsilon,
             )
-        return _scaled(x, mean, variance, scale, bias, epsilon, shape)
+        return _scaled(x, average, variance, scale, bias, epsilon, shape)
     axes = (0, *range(2, len(x.shape))) if spatial else (0,)
     wide = cast(x, at_least_single(dtype))
-    batch_mean = ops.mean(wide, axis=axes)
-    batch_variance = ops.var(wide, axis=axes)
+    centre = mean(wide, axes)
+    batch_variance = mean(ops.square(wide - centre), axes, keepdims=False)
+    batch_mean = ops.reshape(centre, ops.shape(batch_variance))
     y = _scaled(x, batch_mean, batch_variance, scale, bias, epsilon, shape)
     saved = [
         cast(ops.reshape(value, ops.shape(tensor(old))), dtype_of(old))
-        for value, old in ((batch_mean, mean), (batch_variance, variance))
+        for value, old in ((batch_mean, average), (batch_variance, variance))
     ]
     running = [
         tensor(old) * momentum + new * (1 - momentum)
-        for old, new in zip((mean, variance), saved, strict=True)
+        for old, new in zip((average, variance), saved, strict=True)
     ]
     return (y, *running) if node.since >= 14 else (y, *running, *saved)
 
@@ -76,9 +77,9 @@ def layer_normalization(node: Node, x: Value, scale: Value, bias: Value = None) 
     """
     axes = _from_axis(node, x)
     stash = _stash(node, x)
-    y, mean, inverse = standardized(cast(x, stash), axes, float(node.get("epsilon", 1e-5)))
+    y, centre, inverse = standardized(cast(x, stash), axes, float(node.get("epsilon", 1e-5)))
     y = cast(y, dtype_of(x)) * tensor(scale)
-    return y if bias is None else y + tensor(bias), mean, inverse
+    return y if bias is None else y + tensor(bias), centre, inverse
 
 
 @operator("RMSNormalization")
@@ -125,8 +126,8 @@ def local_response_normalization(node: Node, x: Value) -> Value:
 def mean_variance_normalization(node: Node, x: Value) -> Value:
     """(x − mean) / (deviation + 1e-9) over `axes`."""
     axes = tuple(int(a) for a in node.get("axes") or (0, 2, 3))
-    centred = x - ops.mean(x, axis=axes, keepdims=True)
-    return centred / (root(ops.mean(ops.square(centred), axis=axes, keepdims=True)) + 1e-9)
+    centred = x - mean(x, axes)
+    return centred / (root(mean(ops.square(centred), axes)) + 1e-9)
 
 
 @operator("LpNormalization")
@@ -146,21 +147,21 @@ def lp_normalization(node: Node, x: Value) -> Value:
 
 def standardized(x: Value, axes: tuple[int, ...], epsilon: float) -> tuple[Value, Value, Value]:
     """((x − mean) / √(variance + ε), mean, 1 / √(variance + ε)); axes are kept."""
-    mean = ops.mean(x, axis=axes, keepdims=True)
-    centred = x - mean
-    variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
+    centre = mean(x, axes)
+    centred = x - centre
+    variance = mean(ops.square(centred), axes)
     inverse = ops.rsqrt(variance + epsilon)
-    return centred * inverse, mean, inverse
+    return centred * inverse, centre, inverse
 
 
 def inverse_rms(x: Value, axes: tuple[int, ...], epsilon: float) -> Value:
     """1 / √(mean x² + ε)."""
-    return ops.rsqrt(ops.mean(ops.square(x), axis=axes, keepdims=True) + epsilon)
+    return ops.rsqrt(mean(ops.square(x), axes) + epsilon)
 
 
 def _scaled(
     x: Value,
-    mean: Value,
+    average: Value,
     variance: Value,
     scale: Value,
     bias: Value,
@@ -168,10 +169,10 @@ def _scaled(
     shape: tuple[int, ...],
 ) -> Value:
     dtype = dtype_of(x)
-    mean, variance, scale, bias = (
-        ops.reshape(cast(value, dtype), shape) for value in (mean, variance, scale, bias)
+    average, variance, scale, bias = (
+        ops.reshape(cast(value, dtype), shape) for value in (average, variance, scale, bias)
     )
-    return (x - mean) * (ops.rsqrt(variance + epsilon) * scale) + bias
+    return (x - average) * (ops.rsqrt(variance + epsilon) * scale) + bias
 
 
 def _from_axis(node: Node, x: Value) -> tuple[int, ...]:

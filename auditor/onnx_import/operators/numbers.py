@@ -1,10 +1,13 @@
-"""Element types by number, and roots and powers whose derivative at 0 is finite."""
+"""Element types by number, and arithmetic: finite derivatives at 0, one precision throughout."""
 
 from __future__ import annotations
+
+import math
 
 from keras import ops
 
 from .table import Value
+from .tensors import cast, dtype_of
 
 #: Names of ONNX's element types (TensorProto.DataType) that a tensor can have.
 NAMES = {
@@ -43,3 +46,37 @@ def power(x: Value, exponent: float) -> Value:
         return root(x)
     positive = ops.greater(x, 0)
     return ops.where(positive, ops.power(ops.where(positive, x, ops.ones_like(x)), exponent), 0 * x)
+
+
+# Keras knows no float64 in its promotions: on torch it multiplies, averages and compares such
+# tensors in float32.
+
+
+def product(a: Value, b: Value) -> Value:
+    """The matrix product in the operands' own type."""
+    return a @ b
+
+
+def mean(x: Value, axes: tuple[int, ...], *, keepdims: bool = True) -> Value:
+    """The mean over axes in x's own type; half precisions are summed in float32."""
+    dtype = dtype_of(x)
+    wide = cast(x, at_least_single(dtype))
+    shape = ops.shape(x)
+    count = math.prod(shape[axis] for axis in axes)
+    total = ops.sum(wide, axis=axes, keepdims=keepdims)
+    return cast(total / (count if isinstance(count, int) else cast(count, dtype_of(wide))), dtype)
+
+
+def larger(a: Value, b: Value) -> Value:
+    """The larger of two tensors of one type; NaN where either is."""
+    return ops.where((a >= b) | (a != a), a, b)
+
+
+def smaller(a: Value, b: Value) -> Value:
+    """The smaller of two tensors of one type; NaN where either is."""
+    return ops.where((a <= b) | (a != a), a, b)
+
+
+def floor(x: Value) -> Value:
+    """The greatest whole number not above x, as a constant."""
+    return ops.stop_gradient(cast(ops.floor(x), dtype_of(x)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from .numbers import power
+from .numbers import larger, mean, power
 from .table import Node, Unsupported, Value, known, operator
 from .tensors import dtype_of, is_float, tensor
 from .windows import Windows, covered, elements, fit, windows_of
@@ -40,7 +40,7 @@ def lp_pool(node: Node, x: Value) -> Value:
 @operator("GlobalAveragePool")
 def global_average_pool(node: Node, x: Value) -> Value:
     """(N, C, *sizes) → (N, C, 1, …)."""
-    return ops.mean(x, axis=_spatial(x), keepdims=True)
+    return mean(x, _spatial(x))
 
 
 @operator("GlobalMaxPool")
@@ -111,7 +111,7 @@ def _largest(x: Value, windows: Windows) -> Value:
         parts = covered(x, windows, fill=lowest)
         y = next(parts)
         for part in parts:
-            y = ops.maximum(y, part)
+            y = larger(y, part)
         return y
     same = windows.same_as_frameworks()
     return ops.max_pool(

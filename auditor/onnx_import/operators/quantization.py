@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from .numbers import NAMES, at_least_single
+from .numbers import NAMES, at_least_single, larger, product, smaller
 from .table import Node, Unsupported, Value, is_known, operator
 from .tensors import cast, dtype_of, tensor
 
@@ -65,7 +65,7 @@ def matmul_integer(
     node: Node, a: Value, b: Value, a_zero_point: Value = None, b_zero_point: Value = None
 ) -> Value:
     """(a − zero point) (b − zero point) in int32; the points per row of a and column of b."""
-    return ops.matmul(centred(a, rows(a_zero_point)), centred(b, b_zero_point))
+    return product(centred(a, rows(a_zero_point)), centred(b, b_zero_point))
 
 
 @operator("QLinearMatMul", since=10, differentiable=False)
@@ -81,7 +81,7 @@ def qlinear_matmul(
     y_zero_point: Value,
 ) -> Value:
     """The product of two quantised matrices, quantised."""
-    exact = ops.matmul(centred(a, rows(a_zero_point)), centred(b, b_zero_point))
+    exact = product(centred(a, rows(a_zero_point)), centred(b, b_zero_point))
     scale = cast(rows(a_scale), "float32") * cast(b_scale, "float32")
     y = ops.cast(exact, "float32") * scale
     return quantized(y, cast(y_scale, "float32"), y_zero_point, dtype_of(y_zero_point))
@@ -114,8 +114,8 @@ def dynamic_range(x: Value) -> tuple[Value, Value]:
     A tensor of zeros has the scale 1, as in onnxruntime.
     """
     zero = ops.zeros((), dtype_of(x))
-    low = ops.minimum(ops.min(x), zero)
-    high = ops.maximum(ops.max(x), zero)
+    low = smaller(ops.min(x), zero)
+    high = larger(ops.max(x), zero)
     nothing = ops.equal(high, low)
     scale = ops.where(nothing, ops.ones_like(high), (high - low) / 255.0)
     return scale, ops.round(ops.clip(-low / scale, 0.0, 255.0))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from .numbers import product, smaller
 from .table import Node, Unsupported, Value, is_known, operator
 from .tensors import dtype_of, tensor
 
@@ -82,18 +83,18 @@ def lstm(
     return recurred(node, x, directions, lstm_step, lengths, (h0, c0))
 
 
-def rnn_step(node: Node, direction: Direction, product: Product) -> Step:
+def rnn_step(node: Node, direction: Direction, multiply: Product) -> Step:
     """The step h ← f(W x + R h + b)."""
     clip = _clipping(node)
 
     def step(projected: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
-        recurrent = _plus(product(states[0], direction.r), direction.rb)
+        recurrent = _plus(multiply(states[0], direction.r), direction.rb)
         return (direction.functions[0](clip(projected + recurrent)),)
 
     return step
 
 
-def gru_step(node: Node, direction: Direction, product: Product) -> Step:
+def gru_step(node: Node, direction: Direction, multiply: Product) -> Step:
     """Gates z, r, h; `linear_before_reset` gates R h + b instead of h."""
     clip = _clipping(node)
     f, g = direction.functions[:2]
@@ -103,24 +104,24 @@ def gru_step(node: Node, direction: Direction, product: Product) -> Step:
     def step(projected: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
         h = states[0]
         if before:
-            recurrent = _plus(product(h, direction.r), direction.rb)
+            recurrent = _plus(multiply(h, direction.r), direction.rb)
         else:
             bias = None if direction.rb is None else direction.rb[: 2 * size]
-            recurrent = _plus(product(h, direction.r[:, : 2 * size]), bias)
+            recurrent = _plus(multiply(h, direction.r[:, : 2 * size]), bias)
         update = f(clip(projected[:, :size] + recurrent[:, :size]))
         reset = f(clip(projected[:, size : 2 * size] + recurrent[:, size : 2 * size]))
         if before:
             candidate = reset * recurrent[:, 2 * size :]
         else:
             bias = None if direction.rb is None else direction.rb[2 * size :]
-            candidate = _plus(product(reset * h, direction.r[:, 2 * size :]), bias)
+            candidate = _plus(multiply(reset * h, direction.r[:, 2 * size :]), bias)
         new = g(clip(projected[:, 2 * size :] + candidate))
         return (new + update * (h - new),)
 
     return step
 
 
-def lstm_step(node: Node, direction: Direction, product: Product) -> Step:
+def lstm_step(node: Node, direction: Direction, multiply: Product) -> Step:
     """Gates i, o, f, c; peepholes i, o, f; `input_forget` couples f = 1 − i."""
     clip = _clipping(node)
     f, g, h = direction.functions
@@ -134,7 +135,7 @@ def lstm_step(node: Node, direction: Direction, product: Product) -> Step:
 
     def step(projected: Value, states: tuple[Value, ...]) -> tuple[Value, ...]:
         hidden, cell = states
-        gates = projected + _plus(product(hidden, direction.r), direction.rb)
+        gates = projected + _plus(multiply(hidden, direction.r), direction.rb)
         i, o, forget, c = (gates[:, place * size : (place + 1) * size] for place in range(4))
         if peeps is not None:
             i = i + peeps[0] * cell
@@ -156,7 +157,7 @@ def recurred(
     step_of: Callable[[Node, Direction, Product], Step],
     lengths: Value,
     initial: tuple[Value, ...],
-    product: Product = ops.matmul,
+    multiply: Product = product,
 ) -> Value:
     """All directions over time → (Y, final states …), laid out as the node says."""
     batch_first = bool(node.get("layout", 0))
@@ -176,8 +177,8 @@ def recurred(
         )
         order = _backward_order(x, lengths) if direction.backward else None
         inputs = x if order is None else _reordered(x, order)
-        projected = _plus(product(inputs, direction.w), direction.wb)
-        ys, states = _over_time(projected, states, step_of(node, direction, product), lengths)
+        projected = _plus(multiply(inputs, direction.w), direction.wb)
+        ys, states = _over_time(projected, states, step_of(node, direction, multiply), lengths)
         sequences.append(ys if order is None else _reordered(ys, order))
         finals.append(states)
     y = ops.stack(sequences, axis=2 if batch_first else 1)
@@ -279,6 +280,7 @@ def _backward_order(x: Value, lengths: Value) -> Value:
     if is_known(lengths):
         ends = np.asarray(lengths, np.int32)[None, :]
         return np.where(times < ends, ends - 1 - times, times)
+    times = ops.convert_to_tensor(times)
     ends = ops.expand_dims(ops.cast(lengths, "int32"), 0)
     return ops.where(ops.less(times, ends), ends - 1 - times, times + 0 * ends)
 
@@ -329,6 +331,6 @@ def activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Fu
     if name == "elu":
         a = float(next(alphas, 1.0))
         return lambda x: ops.where(
-            ops.greater(x, 0), x, a * ops.expm1(ops.minimum(x, ops.zeros_like(x)))
+            ops.greater(x, 0), x, a * ops.expm1(smaller(x, ops.zeros_like(x)))
         )
     raise Unsupported(f"an activation named {name!r}")

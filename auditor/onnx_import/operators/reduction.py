@@ -9,7 +9,7 @@ from typing import Any
 from keras import ops
 
 from .table import Implementation, Node, Value, known, operator
-from .tensors import axis_of, cast, dtype_of, filled, is_float, limits, shape_of, tensor
+from .tensors import axis_of, cast, dtype_of, filled, is_demoted, is_float, limits, shape_of, tensor
 
 #: (tensor, axes) → the tensor reduced over these axes, which are kept with size 1.
 Reduction = Callable[[Value, tuple[int, ...]], Value]
@@ -33,12 +33,15 @@ def _sum(value: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _mean(value: Value, axes: tuple[int, ...]) -> Value:
+    if is_demoted(dtype_of(value)):
+        shape = shape_of(value)
+        return _sum(value, axes) / math.prod(shape[axis] for axis in axes)
     return ops.mean(value, axis=axes, keepdims=True)
 
 
 def _product(value: Value, axes: tuple[int, ...]) -> Value:
     for axis in axes:  # torch takes one at a time
-        value = ops.prod(value, axis=axis, keepdims=True)
+        value = ops.prod(value, axis=axis, keepdims=True, dtype=dtype_of(value))
     return value
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from .numbers import at_least_single
+from .numbers import at_least_single, product
 from .table import Node, Unsupported, Value, known, operator
 from .tensors import cast, dtype_of, is_float, tensor
 
@@ -215,8 +215,8 @@ def _mixed(x: Value, matrix: Array, axis: int) -> Value:
     dtype = dtype_of(x)
     wide = cast(tensor(x), at_least_single(dtype))
     moved = ops.moveaxis(wide, axis, -1)
-    product = ops.matmul(moved, ops.convert_to_tensor(matrix.T.astype(dtype_of(wide))))
-    y = ops.moveaxis(product, -1, axis)
+    mixed = product(moved, ops.convert_to_tensor(matrix.T.astype(dtype_of(wide))))
+    y = ops.moveaxis(mixed, -1, axis)
     if is_float(dtype_of(x)):
         return cast(y, dtype)
     limits = np.iinfo(dtype)

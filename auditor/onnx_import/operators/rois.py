@@ -7,6 +7,7 @@ import math
 import numpy as np
 from keras import ops
 
+from .numbers import floor, larger
 from .table import Node, Value, known, operator
 from .tensors import cast, dtype_of, tensor
 
@@ -48,7 +49,7 @@ def roi_align(node: Node, x: Value, rois: Value, samples: Value) -> Value:
     for axis, (first, bins, limit) in enumerate(((1, rows, height), (0, columns, width))):
         start, size = sides(boxes, first)
         if not half:
-            size = ops.maximum(size, ops.ones_like(size))
+            size = larger(size, ops.ones_like(size))
         axes.append(
             _samples(
                 start,
@@ -92,7 +93,8 @@ def max_roi_pool(node: Node, x: Value, rois: Value) -> Value:
     masks = []
     for bins, limit, first in ((shape[0], x.shape[2], 2), (shape[1], x.shape[3], 1)):
         start = _rounded(rois[:, first] * scale)
-        size = ops.maximum(_rounded(rois[:, first + 2] * scale) - start + 1, 1.0)
+        size = _rounded(rois[:, first + 2] * scale) - start + 1
+        size = larger(size, ops.ones_like(size))
         bin_size = ops.expand_dims(size / bins, 1)
         places = ops.cast(ops.arange(bins), dtype_of(rois))
         start = ops.expand_dims(start, 1)
@@ -143,12 +145,12 @@ def _samples(
         ops.logical_not(outside), ops.convert_to_tensor(np.expand_dims(used, 1))
     )
     at = ops.clip(at, 0.0, limit - 1.0)
-    low = ops.stop_gradient(ops.floor(at))
+    low = floor(at)
     share = at - low
     shape = (-1, bins * most)
     index = ops.cast(ops.reshape(low, shape), "int32")
     pairs = []
-    for place, weight in ((index, 1 - share), (ops.minimum(index + 1, limit - 1), share)):
+    for place, weight in ((index, 1 - share), (ops.clip(index + 1, 0, limit - 1), share)):
         weight = ops.where(valid, weight, ops.zeros_like(weight))
         pairs.append((place, ops.reshape(weight, shape)))
     return pairs
@@ -176,5 +178,5 @@ def _weighed_samples(
             part = ops.take_along_axis(images, row[:, None, :, None], axis=2)
             part = ops.take_along_axis(part, column[:, None, None, :], axis=3)
             part = part * row_weight[:, None, :, None] * column_weight[:, None, None, :]
-            y = part if y is None else ops.maximum(y, part)
+            y = part if y is None else larger(y, part)
     return y

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from .convolution import per_channel
+from .numbers import floor, product
 from .table import Node, Unsupported, Value, known, operator
 from .tensors import dtype_of, tensor
 from .windows import elements, windows_of
@@ -60,7 +61,7 @@ def affine_grid(node: Node, theta: Value, size: Value) -> Value:
     mesh = np.meshgrid(*axes, indexing="ij")
     points = np.stack([*reversed(mesh), np.ones(sizes)], axis=-1).reshape(-1, len(sizes) + 1)
     points = ops.convert_to_tensor(points.astype(dtype_of(theta)))
-    grid = ops.matmul(points, ops.swapaxes(theta, 1, 2))
+    grid = product(points, ops.swapaxes(theta, 1, 2))
     return ops.reshape(grid, (-1, *sizes, len(sizes)))
 
 
@@ -96,7 +97,7 @@ def deform_conv(
         columns = columns * ops.reshape(tensor(mask), (batch, shifting, 1, taps, places))
     columns = ops.reshape(columns, (batch, groups, channels // groups * taps, places))
     kernel = ops.reshape(w, (groups, w.shape[0] // groups, -1))
-    y = ops.reshape(ops.matmul(kernel, columns), (batch, w.shape[0], *windows.counts))
+    y = ops.reshape(product(kernel, columns), (batch, w.shape[0], *windows.counts))
     return y if b is None else y + per_channel(tensor(b), len(y.shape))
 
 
@@ -119,7 +120,7 @@ def sampled(
     dtype = dtype_of(x)
     along = []
     for coordinate, size in zip(coordinates, sizes, strict=True):
-        first = ops.stop_gradient(ops.floor(coordinate))
+        first = floor(coordinate)
         neighbours = []
         for step, weight in weights_of(coordinate - first):
             place = first + step

@@ -1,7 +1,7 @@
 """One tensor's elements or another's, without a change of dtype.
 
-Keras promotes two uint64 tensors to uint32: such are compared and selected as int64 in the same
-order.
+Keras promotes two uint64 tensors to uint32, and on JAX and torch whatever has 64 bits to 32: so
+uint64 is compared and selected as int64 in the same order, and nothing by `ops.maximum`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from .table import Value
-from .tensors import dtype_of, tensor
+from .tensors import dtype_of, is_float, tensor
 
 
 def in_order(function: Callable[..., Value], *values: Value) -> Value:
@@ -29,13 +29,17 @@ def in_order(function: Callable[..., Value], *values: Value) -> Value:
 
 
 def greatest(first: Value, second: Value) -> Value:
-    """The greater of two tensors' elements, or NaN."""
-    return in_order(ops.maximum, first, second)
+    """The greater of two tensors' elements, or NaN; of equals the first, on every backend."""
+    return in_order(lambda a, b: ops.where(_or_nan(a >= b, a), a, b), first, second)
 
 
 def least(first: Value, second: Value) -> Value:
-    """The smaller of two tensors' elements, or NaN."""
-    return in_order(ops.minimum, first, second)
+    """The smaller of two tensors' elements, or NaN; of equals the first, on every backend."""
+    return in_order(lambda a, b: ops.where(_or_nan(a <= b, a), a, b), first, second)
+
+
+def _or_nan(chosen: Value, value: Value) -> Value:
+    return ops.logical_or(chosen, ops.isnan(value)) if is_float(dtype_of(value)) else chosen
 
 
 def where(condition: Value, first: Value, second: Value) -> Value:

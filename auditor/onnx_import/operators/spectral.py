@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from .layout import part
+from .indexing import part
 from .table import Node, Unsupported, Value, known, operator
 from .tensors import axis_of, cast, dtype_of, shape_of, tensor
 

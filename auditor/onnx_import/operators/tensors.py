@@ -23,7 +23,9 @@ def tensor(value: Value) -> Value:
     Raises `Unsupported` for what no tensor of the backend holds: strings, 4-bit numbers.
     """
     if isinstance(value, (np.ndarray, np.generic)):
-        available(value.dtype.name)
+        dtype = available(value.dtype.name)
+        if dtype.startswith("float8"):  # which torch takes from no NumPy array
+            return ops.cast(ops.convert_to_tensor(value.astype(np.float32)), dtype)
     return ops.convert_to_tensor(value)
 
 
@@ -33,8 +35,11 @@ def available(dtype: str) -> str:
 
     Raises `Unsupported` where it has none.
     """
+    zero = np.zeros((), np.float32 if dtype.startswith("float8") else np.dtype(dtype))
     try:
-        sample = ops.convert_to_tensor(np.zeros((), np.dtype(dtype)))
+        sample = ops.convert_to_tensor(zero)
+        if dtype.startswith("float8"):
+            sample = ops.cast(sample, dtype)
         return str(keras.backend.standardize_dtype(sample.dtype))
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
         backend = keras.backend.backend()
@@ -53,6 +58,14 @@ def cast(value: Value, dtype: str) -> Value:
     value = tensor(value)
     dtype = available(dtype)
     return value if dtype_of(value) == dtype else ops.cast(value, dtype)
+
+
+def is_demoted(dtype: str) -> bool:
+    """Whether `keras.ops` that promote dtypes turn this one into a narrower one.
+
+    On JAX and torch Keras makes 32 bits of 64, even where both operands have 64.
+    """
+    return str(keras.backend.result_type(dtype)) != dtype
 
 
 def is_float(dtype: str) -> bool:

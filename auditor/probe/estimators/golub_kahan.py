@@ -47,8 +47,8 @@ class NotAdjoint(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            "J v and Jᵀ u do not belong together: the gradient that is propagated through it is "
-            "not that of what it computes"
+            "J v and Jᵀ u do not belong together: the gradient that is propagated is not that of "
+            "what the call computes, or the call draws numbers that no seed of its own decides"
         )
 
 
