@@ -1089,7 +1089,8 @@ def _foreign() -> list[Case]:
         import jax.numpy as jnp
 
         return layers.JaxLayer(
-            lambda params, x: jnp.tanh(x @ params["w"]), params={"w": np.ones((4, 3), "float32")}
+            lambda params, inputs: jnp.tanh(inputs @ params["w"]),
+            params={"w": np.ones((4, 3), "float32")},
         )
 
     def torch_module() -> Any:

@@ -1,4 +1,4 @@
-"""The one table of operator implementations: by domain, name and the version that gave a meaning."""
+"""The one table of operator implementations: by domain, name and version."""
 
 from __future__ import annotations
 
