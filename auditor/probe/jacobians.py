@@ -47,6 +47,8 @@ SMALL_STEPS, SMALL_DRAWS = 16, 64
 SMALL_VALUES = 2**15
 #: Values in the vectors of blocks that are worked on together, at most; the rest comes after.
 SEGMENT_VALUES = 2**26
+#: And calls: XLA's time to compile grows faster than their number.
+SEGMENT_CALLS = 64
 
 NO_INPUT = "its input holds no floating-point numbers: there is nothing to differentiate for"
 NO_OUTPUT = "its output holds no floating-point numbers"
@@ -79,8 +81,10 @@ def measure_jacobians(
             explicit.append(block)
         else:
             others.append(block)
-    run.apart(run.pattern, pattern)
-    run.apart(partial(run.explicit, pulled=EXPLICIT_SIDE), explicit)
+    for some in _of_most(pattern, SEGMENT_CALLS):
+        run.apart(run.pattern, some)
+    for some in _of_most(explicit, SEGMENT_CALLS):
+        run.apart(partial(run.explicit, pulled=EXPLICIT_SIDE), some)
     for small, steps, draws in ((True, SMALL_STEPS, SMALL_DRAWS), (False, STEPS, DRAWS)):
         work = partial(run.bidiagonalise, steps=steps, draws=draws)
         sized = [block for block in others if (block.values <= SMALL_VALUES) is small]
@@ -236,7 +240,7 @@ class _Run:
         draws: int,
     ) -> list[FrobeniusEstimate]:
         """‖J‖_F of each block: what its left vectors know of it, and draws of the rest."""
-        deflation = Deflation(self.linearizer, blocks, estimator.left)
+        deflation = Deflation(blocks, estimator.left)
         squares: list[list[Array]] = []
         for draw in range(draws):
             self.progress(f"Jacobians: {len(blocks)} calls, draw {draw + 1} of {draws}")
@@ -339,8 +343,12 @@ def _few(call: RecordedCall) -> RecordedCall:
     return few if shapes == [shape for shape, _ in few.outputs] else call
 
 
+def _of_most(items: Sequence[Any], most: int) -> Iterable[Sequence[Any]]:
+    return (items[begin : begin + most] for begin in range(0, len(items), most))
+
+
 def _segments(blocks: Sequence[Block], *, kept: int) -> Iterable[list[Block]]:
-    """The blocks in order, in runs whose vectors fit into memory together.
+    """The blocks in order, in runs that are compiled, and fit into memory, together.
 
     `kept` is how many vectors of the output's size stay meanwhile.
     """
@@ -348,7 +356,7 @@ def _segments(blocks: Sequence[Block], *, kept: int) -> Iterable[list[Block]]:
     values = 0
     for block in blocks:
         more = block.values + kept * block.rows * block.outputs
-        if segment and values + more > SEGMENT_VALUES:
+        if len(segment) == SEGMENT_CALLS or (segment and values + more > SEGMENT_VALUES):
             yield segment
             segment, values = [], 0
         segment.append(block)

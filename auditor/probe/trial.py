@@ -62,7 +62,8 @@ def run_trial(
     `first` are the gradients where the variables stand; `gradients_at` gives those at their
     current values, always of the same batch and with the same dropout masks. `optimizer` must be
     fresh; `step` is how the backend runs it. The curvature dᵀ∇²L d is a central difference of dᵀ∇L
-    along d, d the first update over its learning rate. The losses end with NaN where a step leaves a weight that is not finite.
+    along d, d the first update over its learning rate. The losses end with NaN where a step leaves
+    a weight that is not finite.
     """
     start = [copied(variable) for variable in variables]
     try:

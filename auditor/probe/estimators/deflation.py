@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
-from auditor.probe.backends import Tensor
-from auditor.probe.blocks import Block, Linearizer, Vector, by_block, numbers
+from auditor.probe.blocks import Block
 
 Array = np.ndarray[Any, Any]
 #: Left vectors count as orthonormal while no product of two is farther from that, or from what
@@ -22,54 +20,47 @@ class Deflation:
     """I − U Uᵀ for the leading left vectors of each row that are orthonormal.
 
     The plain recursion loses orthogonality once a singular value is found (Paige 1971); the
-    vectors up to there span what is worth taking out.
+    vectors up to there span what is worth taking out. On the host, where the draws are made: a
+    compiled form of it takes longer to trace than all else.
     """
 
     def __init__(
-        self, linearizer: Linearizer, blocks: Sequence[Block], left: Sequence[Vector]
+        self, blocks: Sequence[Block], left: Sequence[Sequence[tuple[Array, ...]]]
     ) -> None:
         self._blocks = tuple(blocks)
-        self._left = list(left)
-        self._rest = linearizer.compiled(self._projected)
-        grams = numbers(linearizer.compiled(self._grams)(self._left))
+        #: For each block `(rows, steps, n_out)`.
+        self._left = [
+            np.stack([_flat(block, vectors[index]) for vectors in left], axis=1)
+            for index, block in enumerate(blocks)
+        ]
         #: Whether a left vector is taken out, `(rows, steps)` for each block.
         self.taken = [
-            _orthonormal(gram, max(ORTHONORMAL, ROUNDINGS * block.epsilon))
-            for block, gram in zip(blocks, by_block(blocks, grams), strict=True)
+            _orthonormal(
+                (known @ known.transpose(0, 2, 1)).astype(np.float64),
+                max(ORTHONORMAL, ROUNDINGS * block.epsilon),
+            )
+            for block, known in zip(blocks, self._left, strict=True)
         ]
 
-    def rest(self, u: Vector) -> Vector:
+    def rest(self, u: Sequence[tuple[Array, ...]]) -> list[tuple[Array, ...]]:
         """(I − U Uᵀ) u of every row."""
-        taken = [
-            kept.astype(block.precision)
-            for block, kept in zip(self._blocks, self.taken, strict=True)
-        ]
-        made: Vector = self._rest(u, self._left, taken)
-        return made
-
-    def _projected(self, u: Vector, left: list[Vector], taken: list[Tensor]) -> Vector:
-        made: Vector = []
-        for index, (block, parts) in enumerate(zip(self._blocks, u, strict=True)):
-            rest = tuple(keras.ops.cast(part, block.precision) for part in parts)
-            for step, vectors in enumerate(left):
-                known = vectors[index]
-                share = block.products(known, rest) * taken[index][:, step]
-                rest = tuple(
-                    part - along
-                    for part, along in zip(rest, block.scaled(share, known), strict=True)
-                )
-            made.append(rest)
-        return made
-
-    def _grams(self, left: list[Vector]) -> Tensor:
-        """Uᵀ U of all rows of all blocks, `(rows, steps, steps)`."""
         made = []
-        for index, block in enumerate(self._blocks):
-            flat = [keras.ops.concatenate(block.flat(vectors[index]), axis=1) for vectors in left]
-            stacked = keras.ops.stack(flat, axis=1)
-            gram = keras.ops.matmul(stacked, keras.ops.transpose(stacked, (0, 2, 1)))
-            made.append(keras.ops.cast(gram, max(b.precision for b in self._blocks)))
-        return keras.ops.concatenate(made)
+        for block, parts, known, taken in zip(self._blocks, u, self._left, self.taken, strict=True):
+            flat = _flat(block, parts).astype(known.dtype)
+            shares = (known @ flat[:, :, None])[:, :, 0] * taken
+            rest = flat - (shares[:, None, :].astype(known.dtype) @ known)[:, 0]
+            made.append(_shaped(rest, parts))
+        return made
+
+
+def _flat(block: Block, parts: Sequence[Array]) -> Array:
+    return np.concatenate([np.reshape(part, (block.rows, -1)) for part in parts], axis=1)
+
+
+def _shaped(flat: Array, parts: Sequence[Array]) -> tuple[Array, ...]:
+    sizes = [part.size // len(flat) for part in parts]
+    pieces = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
+    return tuple(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True))
 
 
 def _orthonormal(grams: Array, tolerance: float) -> Array:

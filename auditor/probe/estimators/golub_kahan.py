@@ -64,7 +64,8 @@ class Bidiagonalisation:
         self._primals = primals_of(blocks)
         #: Blocks without a derivative, by id, with what the framework said. They count as zero.
         self.failed: dict[str, Exception] = {}
-        self.left: list[Vector] = []
+        #: The left vectors u_j that were kept, on the host.
+        self.left: list[list[tuple[Array, ...]]] = []
         backend = linearizer.backend
         self._push = linearizer.compiled(self._step(lambda block, p, v: block.push(backend, p, v)))
         self._pull = linearizer.compiled(self._step(lambda block, p, u: block.pull(backend, p, u)))
@@ -86,7 +87,7 @@ class Bidiagonalisation:
             u, norms, _ = self._push(self._primals, v, u, self._factors(beta))
             alphas[step] = numbers(norms)
             if keep_left:
-                self.left.append(u)
+                self.left.append([tuple(map(_on_host, parts)) for parts in u])
             v, norms, shares = self._pull(self._primals, u, v, self._factors(alphas[step]))
             beta = betas[step] = numbers(norms)
             if not step:
@@ -184,6 +185,10 @@ class Bidiagonalisation:
             part.astype(block.precision)
             for block, part in zip(self._blocks, by_block(self._blocks, values), strict=True)
         ]
+
+
+def _on_host(tensor: Tensor) -> Array:
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
 def _ritz(alphas: Array, betas: Array) -> RitzValues:
