@@ -29,7 +29,9 @@ HALF |= {"mixed/bfloat16": 4e-2, "mixed/bfloat16 norm": 4e-2}
 NOTHING = 1e-7
 ROOT = Path(__file__).parents[2]
 #: Configurations of every class that are swept.
-CONFIGURATIONS = {"tensorflow": 2, "jax": 1, "torch": 1}
+CONFIGURATIONS = {"tensorflow": 1, "jax": 1, "torch": 1}
+#: Backends that are swept as well where this variable names them: it takes many minutes each.
+ALSO = "GEB_AUDIT_SWEEP"
 #: Seconds that a sweep may take.
 PATIENCE = 900
 
@@ -110,11 +112,9 @@ def on_tensorflow(shared: Callable[..., Any]) -> Swept:
 
 @pytest.fixture(
     scope="module",
-    params=[
-        "tensorflow",
-        pytest.param("jax", marks=pytest.mark.slow),
-        pytest.param("torch", marks=pytest.mark.slow),
-    ],
+    params=["tensorflow", *os.environ.get(ALSO, "").split(",")]
+    if os.environ.get(ALSO)
+    else ["tensorflow"],
 )
 def swept(
     request: pytest.FixtureRequest,
