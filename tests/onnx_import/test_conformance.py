@@ -40,7 +40,7 @@ def test_no_output_is_wrong_and_nearly_all_are_right() -> None:
     wrong = [o for o in outcomes if o.status in ("WRONG", "CRASH")]
     assert not wrong, wrong
     right = sum(outcome.status == "right" for outcome in outcomes)
-    assert right >= 0.9 * len(outcomes)
+    assert right >= 0.95 * len(outcomes)
 
 
 def test_gradients_agree_with_differences() -> None:
