@@ -86,7 +86,7 @@ def test_python_tells_them_too(tmp_path: Path) -> None:
         (("--loss", ""), "loss must be"),
         (("--select", ""), "no rule is selected"),
         (("--select", ","), "no rule is selected"),
-        (("--backend", "jax"), "'--backend'"),
+        (("--backend", "mxnet"), "'--backend'"),
         (("--data", "missing.npz"), "missing.npz: no such data file"),
     ],
 )
