@@ -60,10 +60,13 @@ def process(folder: Path, repeats: int) -> bool:
     path = folder / "resnet50.keras"
     subprocess.run([sys.executable, "-c", SAVE, str(path)], check=True, capture_output=True)
     tool = str(Path(sys.executable).with_name("geb-audit"))
-    fit = Case(name="load, 30 steps of fit", command=[sys.executable, "-c", FIT, str(path)])
+    fit = Case(
+        name="load, 30 steps of fit", command=[sys.executable, "-c", FIT, str(path)], poll_s=0.2
+    )
     audit = Case(
         name="geb-audit resnet50.keras",
         command=[tool, str(path), "--isolated", "-o", "json=audit.json"],
+        poll_s=0.2,
     )
     for _ in range(repeats):
         for case in (fit, audit):

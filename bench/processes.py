@@ -10,15 +10,17 @@ from pathlib import Path
 
 import psutil
 
-POLL_S = 0.01
-
 
 @dataclass(kw_only=True)
 class Case:
-    """One command, and what its runs took."""
+    """One command, and what its runs took.
+
+    Memory is looked at every `poll_s` seconds; looking at that of large children takes their time.
+    """
 
     name: str
     command: list[str]
+    poll_s: float = 0.01
     seconds: list[float] = field(default_factory=list)
     peak_mib: float = 0.0
 
@@ -35,7 +37,7 @@ class Case:
         )
         while process.poll() is None:
             self.peak_mib = max(self.peak_mib, _resident(process) / 2**20)
-            time.sleep(POLL_S)
+            time.sleep(self.poll_s)
         self.seconds.append(time.perf_counter() - begun)
         if process.returncode not in (0, 1):
             raise SystemExit(f"{self.name}: exit status {process.returncode}")
