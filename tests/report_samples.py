@@ -636,10 +636,7 @@ def onnx_unknown() -> AuditResult:
         compiled=False,
         notes=("1 of 8 calls is of an operator that is not understood: com.acme::Swirl",),
     )
-    reason = (
-        "probe skipped: ONNX models are judged statically in this version; "
-        "probe the Keras model instead"
-    )
+    reason = "probe skipped: detector.onnx: com.acme.Swirl /mix/Swirl: it has no form on Keras"
     return result(
         graph,
         path="models/detector.onnx",

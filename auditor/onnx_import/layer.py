@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -25,7 +26,7 @@ class OnnxLayer(keras.layers.Layer):  # type: ignore[misc]
 
     def __init__(self, name: str, runner: Interpreter) -> None:
         # The graph itself says in which precision it computes.
-        super().__init__(name=name.replace("/", "."), dtype="float32", autocast=False)
+        super().__init__(name=_scope(name), dtype="float32", autocast=False)
         self._id = name
         self._runner = runner
         self._step: Step | None = None
@@ -39,7 +40,7 @@ class OnnxLayer(keras.layers.Layer):  # type: ignore[misc]
         self.name = self._id
 
     def _open_name_scope(self) -> Any:
-        return keras.name_scope(self._id.replace("/", "."))
+        return keras.name_scope(_scope(self._id))
 
     def hold(self, name: str, values: Any, *, trainable: bool) -> Any:
         """A new weight with these values: a NumPy array, or a shape and dtype to be loaded."""
@@ -82,6 +83,11 @@ class OnnxLayer(keras.layers.Layer):  # type: ignore[misc]
         self._given = {name: value for name, value in outputs.items() if not _is_tensor(value)}
         tensors = [value for value in outputs.values() if _is_tensor(value)]
         return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _scope(name: str) -> str:
+    """A name as TensorFlow takes it for a scope: "/" would make it several."""
+    return "call." + re.sub(r"[^A-Za-z0-9_.>-]", ".", name)
 
 
 def _is_value(value: Any) -> bool:

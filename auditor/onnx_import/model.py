@@ -17,6 +17,7 @@ from auditor.formats.onnx_decoder import Decoder
 from auditor.formats.onnx_model import TensorType
 from auditor.formats.onnx_tensors import StoredTensor
 from auditor.onnx_import.blueprint import COMPUTED, Blueprint, WeightPlan, inlined, walk
+from auditor.onnx_import.compared_constants import compared_constants
 from auditor.onnx_import.constant_folding import folded
 from auditor.onnx_import.interpreter.interpreter import Interpreter
 from auditor.onnx_import.interpreter.schedule import Step
@@ -85,6 +86,7 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
             if plan.place[0] == COMPUTED and plan.place[1] in model.graph.tensors
         ]
         self._held: dict[int, Any] = {}
+        self._fixed: dict[str, np.ndarray[Any, Any]] = {}
         self._runner = Interpreter(
             model=model, source=source, calls=of_node, run_call=self._run_call, held=self._weight
         )
@@ -132,8 +134,31 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
 
     @property
     def onnx_inputs(self) -> tuple[tuple[str, TensorType], ...]:
-        """Names, dtypes and shapes of the inputs, as the graph declares them."""
-        return self._runner.model.graph.inputs
+        """Names, dtypes and shapes of the inputs it takes, as the graph declares them."""
+        inputs = self._runner.model.graph.inputs
+        return tuple((name, kind) for name, kind in inputs if name not in self._fixed)
+
+    @property
+    def onnx_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, as the graph has them."""
+        return self._runner.model.graph.outputs
+
+    def hold(self, **values: Any) -> None:
+        """Give inputs a value for good: the model takes them no more.
+
+        What depends on nothing else is computed once, as a sampling rate that chooses a branch.
+
+        Raises `NotImportable` for a name that is no input.
+        """
+        taken = dict(self._runner.model.graph.inputs)
+        for name, value in values.items():
+            if name not in taken:
+                raise NotImportable(f"{self._source}: no input is called {name!r}")
+            self._fixed[name] = np.asarray(value, _dtype(taken[name].dtype or "float32"))
+
+    def compared(self, name: str) -> tuple[float, ...]:
+        """Numbers that the graph compares an input with, in the order of its nodes."""
+        return compared_constants(self._runner.model.graph, name)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The graph's outputs. Raises `NotImportable` for what cannot be run."""
@@ -149,6 +174,7 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
                     f"{', '.join(names)}"
                 )
             given = dict(zip(names, listed, strict=True))
+        given.update(self._fixed)
         outputs = [
             tensor(np.asarray(value)) if is_known(value) else value
             for value in self._runner.run(given)
@@ -183,16 +209,26 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
         """Shapes and dtypes of the outputs, None for the batch where the inputs leave it open."""
         flat = keras.tree.flatten(inputs)
         if all(None not in tensor.shape for tensor in flat):
-            return super().compute_output_spec(inputs)
-        declared = [kind.shape or () for _, kind in self.onnx_inputs]
-        fixed = [shape[0] for shape in declared if shape and isinstance(shape[0], int)]
+            return self._output_spec(inputs)
+        firsts = [kind.shape[0] for _, kind in self.onnx_inputs if kind.shape]
+        fixed = [size for size in firsts if isinstance(size, int)]
+        takes_one = bool(fixed) and len(fixed) == len(firsts)
+        # Keras asks with an open batch even of a graph that fixes it.
+        in_front = any(tensor.shape[:1] == (None,) for tensor in flat)
+        sizes = fixed[:1] if takes_one and in_front else TRIED
         found = [
-            super(OnnxModel, self).compute_output_spec(
-                keras.tree.map_structure(partial(_filled, size=size), inputs)
-            )
-            for size in (fixed[:1] or TRIED)
+            self._output_spec(keras.tree.map_structure(partial(_filled, size=size), inputs))
+            for size in sizes
         ]
         return keras.tree.map_structure(_opened, *found)
+
+    def _output_spec(self, inputs: Any) -> Any:
+        try:
+            return super().compute_output_spec(inputs)
+        except NotImportable as error:
+            # Keras says besides that `call` may be wrong.
+            cause = error.__cause__
+            raise cause if isinstance(cause, NotImportable) else error from None
 
     def get_config(self) -> dict[str, Any]:
         """The graph without its weights' values, which Keras saves."""
@@ -207,6 +243,10 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
                 [list(plan.place), plan.layer, plan.name, plan.trainable]
                 for plan in self._blueprint.weights
             ],
+            "held": {
+                name: [value.dtype.name, list(value.shape), value.ravel().tolist()]
+                for name, value in self._fixed.items()
+            },
         }
 
     @classmethod
@@ -228,7 +268,10 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
                 for place, layer, name, trainable in config["weights"]
             ),
         )
-        return cls(blueprint, proto, source=source, name=config["name"], loading=True)
+        model = cls(blueprint, proto, source=source, name=config["name"], loading=True)
+        for name, (dtype, shape, numbers) in config.get("held", {}).items():
+            model.hold(**{name: np.asarray(numbers, _dtype(dtype)).reshape(shape)})
+        return model
 
 
 def _filled(symbolic: Any, *, size: int) -> Any:

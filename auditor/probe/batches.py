@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 SEQUENCE_SIZE = 16
 IMAGE_SIZES = {4: 64, 5: 16}
 #: Factors on them, one after the other, until the model takes the shape.
-SIZE_FACTORS = (1, 2, 4)
+SIZE_FACTORS = (1, 2, 4, 8, 16, 32, 64)
 #: Batch sizes to choose from, and the activations (values of all calls) one batch may have.
 BATCH_SIZES = (16, 8, 4, 2)
 ACTIVATION_BUDGET = 2**26
@@ -46,10 +46,14 @@ class InputPlan:
 
 
 def candidate_shapes(specs: Sequence[InputSpec]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """Concrete input shapes without the batch, to be tried in turn; one, if all are known."""
-    open_axes = any(size is None for spec in specs for size in _sample_shape(spec))
+    """Concrete input shapes without the batch, to be tried in turn; one, if all are known.
+
+    Axes of the same name get the same size.
+    """
+    open_axes = any(not isinstance(size, int) for spec in specs for size in _sample_shape(spec))
     for factor in SIZE_FACTORS if open_axes else (1,):
-        yield tuple(_concrete(spec, factor) for spec in specs)
+        named: dict[str, int] = {}
+        yield tuple(_concrete(spec, factor, named) for spec in specs)
 
 
 def data_shapes(specs: Sequence[InputSpec], data: DataFile) -> tuple[tuple[int, ...], ...]:
@@ -229,10 +233,15 @@ def _sample_shape(spec: InputSpec) -> Shape:
     return spec.shape[1:]
 
 
-def _concrete(spec: InputSpec, factor: int) -> tuple[int, ...]:
+def _concrete(spec: InputSpec, factor: int, named: dict[str, int]) -> tuple[int, ...]:
     shape = _sample_shape(spec)
     filler = factor * IMAGE_SIZES.get(len(shape) + 1, SEQUENCE_SIZE)
-    return tuple(size if isinstance(size, int) else filler for size in shape)
+    return tuple(
+        size
+        if isinstance(size, int)
+        else (filler if size is None else named.setdefault(size, filler))
+        for size in shape
+    )
 
 
 def _values(shape: Shape | None, longest: int) -> int:

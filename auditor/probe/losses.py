@@ -22,11 +22,17 @@ PASSING_OPS = SHAPE_OPS | TRAINING_ONLY_OPS | {Op.IDENTITY, Op.CAST}
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """One output of the model. `shape` has the batch first, `activation` None for linear."""
+    """One output of the model.
+
+    shape: with the samples first. activation: None for linear. axis: where the model has the
+    samples. lossless: why no loss can be taken of it; empty if one can.
+    """
 
     name: str
     shape: tuple[int, ...]
     activation: str | None
+    axis: int = 0
+    lossless: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +74,19 @@ class LossChoice:
         """Whether samples are summed and not averaged."""
         return all(head.loss.reduction == "sum" for head in self.heads)
 
+    def samples_first(self, outputs: Sequence[Any]) -> list[Any]:
+        """The model's flattened outputs with the samples first in those that have a loss."""
+        axes = {head.position: head.output.axis for head in self.heads}
+        return [
+            keras.ops.moveaxis(output, axis, 0) if (axis := axes.get(position, 0)) else output
+            for position, output in enumerate(outputs)
+        ]
+
     def __call__(self, targets: Sequence[Any], outputs: Sequence[Any]) -> Any:
-        """The weighted sum of the losses, as tensors; `targets` in the order of `heads`."""
+        """The weighted sum of the losses, as tensors; `targets` in the order of `heads`.
+
+        `outputs` are all of the model's, flattened, samples first.
+        """
         terms = [
             head.weight * keras.ops.cast(_loss(head, target, outputs[head.position]), "float32")
             for head, target in zip(self.heads, targets, strict=True)
@@ -132,6 +149,9 @@ def choose_losses(
     for position, (output, loss) in enumerate(zip(outputs, declared, strict=True)):
         if loss is None and not chosen_by_head:
             continue
+        if output.lossless:
+            assumptions.append(f"{output.name} has no loss: {output.lossless}")
+            continue
         head = _by_head(position, output) if loss is None else _head(position, output, loss)
         if head.custom and not has_targets:
             assumptions.append(
@@ -145,7 +165,8 @@ def choose_losses(
             )
         heads.append(replace(head, weight=weights[position]))
     if not heads:
-        raise ProbeFailed("no output of the model has a loss")
+        reasons = "; ".join(f"{one.name}: {one.lossless}" for one in outputs if one.lossless)
+        raise ProbeFailed(f"no output of the model has a loss{reasons and f' ({reasons})'}")
     return LossChoice(heads=tuple(heads), assumptions=tuple(assumptions))
 
 

@@ -9,21 +9,31 @@ from typing import Any
 import keras
 
 from auditor.errors import ProbeFailed
-from auditor.graph.layer_graph import InputSpec, LayerGraph, Shape
+from auditor.graph.layer_graph import InputSpec, LayerGraph
+from auditor.onnx_import.model import OnnxModel
+from auditor.probe.onnx_inputs import sampled_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
-    """The inputs of a model in flattened order, and the structure they are handed over in."""
+    """The inputs of a model in flattened order, and the structure they are handed over in.
+
+    specs: with the samples first. axes: where the model has them; 0 for all where it is empty.
+    """
 
     specs: tuple[InputSpec, ...]
     structure: Any
+    axes: tuple[int, ...] = ()
 
     def pack(self, tensors: Sequence[Any]) -> Any:
-        """The tensors in the structure that the model's `call` takes."""
+        """The tensors, samples first, in the structure and order that the model's `call` takes."""
+        placed = [
+            keras.ops.moveaxis(tensor, 0, axis) if axis else tensor
+            for tensor, axis in zip(tensors, self.axes or (0,) * len(tensors), strict=True)
+        ]
         if self.structure is None:
-            return tensors[0] if len(tensors) == 1 else list(tensors)
-        return keras.tree.pack_sequence_as(self.structure, list(tensors))
+            return placed[0] if len(placed) == 1 else placed
+        return keras.tree.pack_sequence_as(self.structure, placed)
 
 
 def model_inputs(model: Any, graph: LayerGraph) -> ModelInputs:
@@ -34,6 +44,13 @@ def model_inputs(model: Any, graph: LayerGraph) -> ModelInputs:
     """
     if not getattr(model, "built", True):
         raise ProbeFailed("the model is not built yet; call it once or give it an Input")
+    if isinstance(model, OnnxModel):
+        found = sampled_inputs(model, graph)
+        return ModelInputs(
+            specs=tuple(one.spec for one in found),
+            structure=None,
+            axes=tuple(one.axis for one in found),
+        )
     functional = getattr(model, "_functional", None) or model
     structure = getattr(functional, "_inputs_struct", None)
     if structure is None:
@@ -55,21 +72,22 @@ def model_inputs(model: Any, graph: LayerGraph) -> ModelInputs:
     return ModelInputs(specs=tuple(specs), structure=None if len(flat) == 1 else structure)
 
 
-def output_shapes(
+def output_specs(
     model: Any, inputs: ModelInputs, shapes: Sequence[tuple[int, ...]]
-) -> dict[str, Shape]:
-    """Shapes of the flattened outputs by name, for inputs of `shapes` (without the batch).
+) -> dict[str, keras.KerasTensor]:
+    """Shapes and dtypes of the flattened outputs by name, for inputs of `shapes`.
 
-    The batch is None in them. Raises whatever Keras raises where the shapes do not fit.
+    The number of samples, which `shapes` are without, is None in them. Raises whatever Keras raises
+    where the shapes do not fit.
     """
     tensors = [
-        keras.KerasTensor((None, *shape), dtype=spec.dtype)
+        keras.KerasTensor((spec.shape[0] if spec.shape else None, *shape), dtype=spec.dtype)
         for spec, shape in zip(inputs.specs, shapes, strict=True)
     ]
     outputs = model.compute_output_spec(inputs.pack(tensors))
     flat = keras.tree.flatten(outputs)
     names = _output_names(model, outputs, len(flat))
-    return {name: tuple(tensor.shape) for name, tensor in zip(names, flat, strict=True)}
+    return dict(zip(names, flat, strict=True))
 
 
 def output_call(model: Any, graph: LayerGraph, position: int) -> str | None:
@@ -94,7 +112,8 @@ def _output_names(model: Any, outputs: Any, count: int) -> list[str]:
     if isinstance(outputs, Mapping) and len(outputs) == count:
         return sorted(outputs)  # the order keras.tree flattens in
     functional = getattr(model, "_functional", None) or model
-    names = list(getattr(functional, "output_names", None) or ())
+    own = model.onnx_outputs if isinstance(model, OnnxModel) else ()
+    names = list(getattr(functional, "output_names", None) or own)
     if len(names) == count and len(set(names)) == count:
         return names
     return ["output"] if count == 1 else [f"output_{index}" for index in range(count)]

@@ -10,12 +10,12 @@ import keras
 import numpy as np
 
 from auditor.errors import ProbeFailed
-from auditor.graph.layer_graph import LayerGraph
+from auditor.graph.layer_graph import LayerGraph, Shape
 from auditor.probe import batches as drawing
 from auditor.probe.batches import Batch
 from auditor.probe.data_file import DataFile, nonfinite_arrays, read_data
 from auditor.probe.losses import LossChoice, Output, choose_losses, head_activation
-from auditor.probe.model_io import ModelInputs, model_inputs, output_call, output_shapes
+from auditor.probe.model_io import ModelInputs, model_inputs, output_call, output_specs
 from auditor.probe.settings import ProbeSettings
 from auditor.probe.targets import describe_targets, expected_loss
 from auditor.probe.training_pass import first_line
@@ -108,11 +108,13 @@ def _shapes(model: Any, inputs: ModelInputs, data: DataFile | None) -> Shapes:
     problem: Exception | None = None
     for shapes in candidates:
         try:
-            output_shapes(model, inputs, shapes)
+            outputs = output_specs(model, inputs, shapes)
         except Exception as error:  # whatever a layer raises when its input is too small
             problem = error
         else:
-            return shapes
+            if not any(0 in spec.shape for spec in outputs.values()):
+                return shapes
+            problem = ValueError("an output is empty")
     tried = ", ".join(str(shapes[0] if len(shapes) == 1 else shapes) for shapes in candidates)
     raise ProbeFailed(
         f"input sizes are open, and the model took none of those tried ({tried}); give --data: "
@@ -130,28 +132,51 @@ def _outputs(
 ) -> tuple[Output, ...]:
     """The model's outputs for a batch of these shapes."""
     try:
-        symbolic = output_shapes(model, inputs, shapes)
+        symbolic = output_specs(model, inputs, shapes)
     except Exception:  # shape inference is the model's own code, and may not be there
         symbolic = {}
-    known = {name: shape[1:] for name, shape in symbolic.items() if shape}
-    if (
-        symbolic
-        and len(known) == len(symbolic)
-        and all(isinstance(size, int) for shape in known.values() for size in shape)
-    ):
-        concrete = {name: (batch, *shape) for name, shape in known.items()}
-    else:
+    if not symbolic or any(_unknown(spec.shape) for spec in symbolic.values()):
         run = keras.tree.flatten(model(inputs.pack(list(x)), training=False))
         names = symbolic or [f"output_{index}" for index in range(len(run))]
-        concrete = {name: tuple(t.shape) for name, t in zip(names, run, strict=True)}
-    for name, shape in concrete.items():
-        if not shape or 0 in shape:
-            raise ProbeFailed(f"output {name} has the shape {shape}: no loss can be taken of it")
-    return tuple(
-        Output(
-            name=name,
-            shape=tuple(int(size) for size in shape),  # type: ignore[arg-type]
-            activation=head_activation(graph, output_call(model, graph, position)),
-        )
-        for position, (name, shape) in enumerate(concrete.items())
+        specs = [keras.KerasTensor(tensor.shape, tensor.dtype) for tensor in run]
+        symbolic = dict(zip(names, specs, strict=True))
+    found = tuple(
+        _output(name, spec, batch, head_activation(graph, output_call(model, graph, position)))
+        for position, (name, spec) in enumerate(symbolic.items())
     )
+    if all(output.lossless for output in found):
+        first = found[0]
+        raise ProbeFailed(f"no loss can be taken of output {first.name}: {first.lossless}")
+    return found
+
+
+def _unknown(shape: Shape) -> bool:
+    """Whether more is open in an output's shape than how many samples there are."""
+    return sum(size is None for size in shape) > 1 or not shape
+
+
+def _output(name: str, spec: keras.KerasTensor, batch: int, activation: str | None) -> Output:
+    axis = _sample_axis(spec.shape, batch)
+    rest = () if axis is None else (*spec.shape[:axis], *spec.shape[axis + 1 :])
+    shape = (batch, *(int(size) for size in rest))
+    lossless = ""
+    if axis is None:
+        lossless = f"its shape {tuple(spec.shape)} has no axis of the {batch} samples"
+    elif 0 in shape:
+        lossless = f"it has the shape {shape}"
+    elif not keras.backend.is_float_dtype(spec.dtype):
+        lossless = f"it holds {spec.dtype} numbers, which have no gradient"
+    return Output(name=name, shape=shape, activation=activation, axis=axis or 0, lossless=lossless)
+
+
+def _sample_axis(shape: Shape, batch: int) -> int | None:
+    """Where an output has its samples: the axis left open, else the first, else the one of as many.
+
+    None where there is none.
+    """
+    if None in shape:
+        return shape.index(None)
+    if shape and shape[0] == batch:
+        return 0
+    fitting = [axis for axis, size in enumerate(shape) if size == batch]
+    return fitting[0] if len(fitting) == 1 else None

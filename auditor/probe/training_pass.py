@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from auditor.errors import ProbeFailed
+from auditor.errors import GebAuditError, ProbeFailed
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.probe.backends import ForwardPass, Tensor, Watch
 from auditor.probe.losses import LossChoice
@@ -88,13 +88,13 @@ class TrainingPass:
             with taps:
                 outputs = self._model(self._inputs.pack(x), **training)
         except Exception as error:
-            if taps.failed_in is None:
+            if taps.failed_in is None or isinstance(error, GebAuditError):
                 raise
             raise ProbeFailed(
                 f"{taps.failed_in} raised {type(error).__name__}: {first_line(error)}",
                 detail=str(error),
             ) from error
-        flat = keras.tree.flatten(outputs)
+        flat = self._losses.samples_first(keras.tree.flatten(outputs))
         try:
             loss = self._losses(y, flat)
         except Exception as error:

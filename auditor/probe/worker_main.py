@@ -79,6 +79,10 @@ def probe(
     keras.utils.set_random_seed(settings.seed)
     backend = load_backend(settings.backend)
     progress("loading the model")
+    if graph.format == "onnx":
+        from auditor.probe.onnx_probe import probe_onnx
+
+        return probe_onnx(request.path, graph, settings, backend, progress, partial)
     model, assumptions = load(request.path, settings)
     return measure(
         model, graph, settings, backend, progress, partial=partial, assumptions=assumptions
