@@ -59,6 +59,21 @@ def read_live_model(model: Any, limits: Limits) -> ModelFile:
     return ModelFile(path=place, sha256=_digest(graph), graph=graph)
 
 
+def read_imported_model(model: Any) -> ModelFile:
+    """The graph of an ONNX model that was imported, with the values its weights have now.
+
+    Raises `UnreadableModel` for one that was loaded from a `.keras` file.
+    """
+    place = Path(f"<{model.name}>")
+    if model.graph is None:
+        raise UnreadableModel(
+            f"{place}: an ONNX model that was saved as .keras tells no layers apart; audit the "
+            "ONNX file it was made of"
+        )
+    graph = replace(_in_memory(model.graph), name=str(model.name), format="onnx")
+    return ModelFile(path=place, sha256=_digest(graph), graph=graph)
+
+
 def _in_memory(graph: LayerGraph) -> LayerGraph:
     # Calls of one layer share their weights, and so their values.
     held: dict[str, tuple[Weight, ...]] = {}

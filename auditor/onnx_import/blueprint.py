@@ -13,9 +13,10 @@ from auditor.formats.onnx_calls import layer_graph
 from auditor.formats.onnx_functions import expand_functions
 from auditor.formats.onnx_model import OnnxGraph, OnnxModel, OnnxNode
 from auditor.formats.onnx_order import in_order
-from auditor.formats.onnx_tensors import is_float
+from auditor.formats.onnx_tensors import StoredTensor, is_float
 from auditor.formats.onnx_values import Values
 from auditor.graph.layer_graph import LayerGraph
+from auditor.onnx_import.interpreter.schema import inputs_with_gradient
 from auditor.onnx_import.tensor_places import Place, decoded_places
 
 #: The attribute that tells a node's number while the graph is read as calls. No file can name it.
@@ -53,12 +54,14 @@ def blueprint(model: OnnxModel, limits: Limits, source: str) -> Blueprint:
 
     Raises `UnreadableModel` as the reader of static graphs does.
     """
-    places = {
+    read = {
         id(tensor.read): place
         for place, tensor in decoded_places(model).items()
         if is_float(tensor.dtype)
     }
     model = inlined(model, limits, source)
+    settings = set(_settings(model.graph, model.opsets, {}))
+    places = {reader: place for reader, place in read.items() if reader not in settings}
     flat, graph = _static(_numbered(model), limits, source)
     numbers: dict[str, list[int]] = {}
     for node in flat.nodes:
@@ -163,6 +166,22 @@ def _weights(
                         name=weight.role,
                         trainable=call.trainable and weight.trainable,
                     )
+
+
+def _settings(
+    graph: OnnxGraph, opsets: Mapping[str, int], around: Mapping[str, StoredTensor]
+) -> Iterator[int]:
+    """The identities of the readers of tensors that no gradient belongs to, as scales of Resize."""
+    tensors = {**around, **graph.tensors}
+    for node in graph.nodes:
+        for inner in node.graphs:
+            yield from _settings(inner, opsets, tensors)
+        for value in node.attributes.values():
+            if node.op_type == "Constant" and isinstance(value, StoredTensor):
+                tensors[node.outputs[0]] = value
+        for name, takes in zip(node.inputs, inputs_with_gradient(node, opsets), strict=False):
+            if not takes and name in tensors:
+                yield id(tensors[name].read)
 
 
 def _stored(reader: Any) -> Iterator[int]:

@@ -16,9 +16,11 @@ from auditor.formats.limits import DEFAULT_LIMITS
 from auditor.formats.onnx_decoder import Decoder
 from auditor.formats.onnx_model import TensorType
 from auditor.formats.onnx_tensors import StoredTensor
+from auditor.graph.layer_graph import LayerGraph
 from auditor.onnx_import.blueprint import COMPUTED, Blueprint, WeightPlan, inlined, walk
 from auditor.onnx_import.compared_constants import compared_constants
 from auditor.onnx_import.constant_folding import folded
+from auditor.onnx_import.current_graph import current_graph
 from auditor.onnx_import.interpreter.interpreter import Interpreter
 from auditor.onnx_import.interpreter.schedule import Step
 from auditor.onnx_import.interpreter.scope import Scope
@@ -86,6 +88,7 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
             if plan.place[0] == COMPUTED and plan.place[1] in model.graph.tensors
         ]
         self._held: dict[int, Any] = {}
+        self._by_reader: dict[int, Any] = {}
         self._fixed: dict[str, np.ndarray[Any, Any]] = {}
         self._runner = Interpreter(
             model=model, source=source, calls=of_node, run_call=self._run_call, held=self._weight
@@ -125,12 +128,22 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
         layer = self._by_layer[plan.layer]
         taken = sum(1 for weight in layer.weights if weight.name.split("-")[0] == plan.name)
         name = f"{plan.name}-{taken + 1}" if taken else plan.name
-        self._held[id(stored)] = layer.hold(name, values, trainable=plan.trainable)
+        variable = layer.hold(name, values, trainable=plan.trainable)
+        self._held[id(stored)] = self._by_reader[id(stored.read)] = variable
 
     @property
     def hosted(self) -> Mapping[str, str]:
         """Nodes that have run as constants so far, through which no gradient passes, and why."""
         return dict(self._runner.hosted)
+
+    @property
+    def graph(self) -> LayerGraph | None:
+        """The graph that an audit judges, with the weights as they are now.
+
+        None for a model that was loaded from a `.keras` file.
+        """
+        found = self._blueprint.graph
+        return None if found is None else current_graph(found, self._by_reader)
 
     @property
     def onnx_inputs(self) -> tuple[tuple[str, TensorType], ...]:
@@ -155,6 +168,11 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
             if name not in taken:
                 raise NotImportable(f"{self._source}: no input is called {name!r}")
             self._fixed[name] = np.asarray(value, _dtype(taken[name].dtype or "float32"))
+
+    @property
+    def held(self) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Inputs that were given a value for good."""
+        return dict(self._fixed)
 
     def compared(self, name: str) -> tuple[float, ...]:
         """Numbers that the graph compares an input with, in the order of its nodes."""
@@ -227,7 +245,7 @@ class OnnxModel(keras.Model):  # type: ignore[misc]
             return super().compute_output_spec(inputs)
         except NotImportable as error:
             # Keras says besides that `call` may be wrong.
-            cause = error.__cause__
+            cause = error.__cause__ or error.__context__
             raise cause if isinstance(cause, NotImportable) else error from None
 
     def get_config(self) -> dict[str, Any]:

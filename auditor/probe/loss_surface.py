@@ -52,7 +52,7 @@ def rate_trials(
         for variable, value in zip(optimizer.variables, new, strict=True):
             variable.assign(value)
         optimizer.learning_rate = rate
-        return _trial_of(optimizer, step, session, first).losses
+        return _trial_of(optimizer, step, session, first, along=False).losses
 
     return lower_rates(declared_rate, run_at)
 
@@ -111,11 +111,23 @@ def curvature(session: Session, first: PassResult) -> Curvature:
     return measured(differences)
 
 
-def _trial_of(optimizer: Any, step: OptimizerStep, session: Session, first: PassResult) -> Trial:
+def _trial_of(
+    optimizer: Any,
+    step: OptimizerStep,
+    session: Session,
+    first: PassResult,
+    *,
+    along: bool = True,
+) -> Trial:
     asked = loss_scale(optimizer)
     start = gradients_of(first, asked) if asked == session.scale else session.gradients(asked)
     return run_trial(
-        optimizer, session.variables, start, lambda: session.gradients(asked), step=step
+        optimizer,
+        session.variables,
+        start,
+        lambda: session.gradients(asked),
+        step=step,
+        along=along,
     )
 
 

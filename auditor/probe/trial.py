@@ -56,14 +56,15 @@ def run_trial(
     gradients_at: Callable[[], Gradients],
     *,
     step: OptimizerStep,
+    along: bool = True,
 ) -> Trial:
     """Step the variables and put them back.
 
     `first` are the gradients where the variables stand; `gradients_at` gives those at their
     current values, always of the same batch and with the same dropout masks. `optimizer` must be
     fresh; `step` is how the backend runs it. The curvature dᵀ∇²L d is a central difference of dᵀ∇L
-    along d, d the first update over its learning rate. The losses end with NaN where a step leaves
-    a weight that is not finite.
+    along d, d the first update over its learning rate; it and the slope are left out unless
+    `along`. The losses end with NaN where a step leaves a weight that is not finite.
     """
     start = [copied(variable) for variable in variables]
     try:
@@ -75,7 +76,7 @@ def run_trial(
         current = first
         for _ in range(TRIAL_LOSSES - 1):
             _apply(step, current.gradients, variables)
-            if not steps:
+            if along and not steps:
                 steps = tuple(_differences(variables, start))
             if not _finite_weights(variables):
                 # relu(NaN) is 0 on some devices: the loss would look as if nothing were amiss.
@@ -85,7 +86,9 @@ def run_trial(
             losses.append(current.loss)
             if not math.isfinite(current.loss):
                 break
-        slope, curvature = _along(steps, rate, start, variables, first, gradients_at)
+        slope, curvature = (
+            _along(steps, rate, start, variables, first, gradients_at) if along else (None, None)
+        )
     finally:
         for variable, value in zip(variables, start, strict=True):
             variable.assign(value)

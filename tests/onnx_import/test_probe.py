@@ -13,9 +13,10 @@ from onnx import TensorProto
 from onnx_models import Maker, value
 
 from auditor import audit
-from auditor.errors import ProbeFailed
+from auditor.errors import ProbeFailed, UnreadableModel
 from auditor.formats import read_model
 from auditor.measurement import ProbeResult
+from auditor.onnx_import import to_keras
 from auditor.probe.backends import load_backend
 from auditor.probe.measure import measure, unheard
 from auditor.probe.onnx_inputs import sample_axes
@@ -175,3 +176,26 @@ def test_a_proto_in_memory_is_probed_in_a_worker() -> None:
 )
 def test_sample_axes(shapes: list[tuple[object, ...]], axes: tuple[int | None, ...]) -> None:
     assert sample_axes(shapes) == axes  # type: ignore[arg-type]
+
+
+def test_an_imported_model_is_audited_with_the_weights_it_has_now() -> None:
+    make = Maker()
+    model = to_keras(make.model([value("x", ["n", 8])], [value(mlp(make, "x"), ["n", 3])]))
+    first = audit(model, curvature=0, batches=1)
+    kernel = next(weight for weight in model.trainable_weights if weight.shape == (8, 16))
+    kernel.assign(2 * kernel)
+    second = audit(model, curvature=0, batches=1)
+    assert first.probe is not None
+    assert second.probe is not None
+    norms = [result.probe.calls["1"].weight_norm for result in (first, second)]  # type: ignore[union-attr]
+    assert norms[1] > 1.9 * norms[0]
+    (read,) = (w.read for w in second.graph.by_id["1"].weights if w.role == "kernel")
+    assert np.array_equal(read(), kernel.numpy())
+
+
+def test_a_saved_import_is_refused_where_it_is_audited_live(tmp_path: Path) -> None:
+    make = Maker()
+    path = tmp_path / "model.keras"
+    to_keras(make.model([value("x", ["n", 8])], [value(mlp(make, "x"), ["n", 3])])).save(path)
+    with pytest.raises(UnreadableModel, match="audit the ONNX file"):
+        audit(keras.saving.load_model(path))
