@@ -14,7 +14,7 @@ from auditor.result import Verdict
 from auditor.rule import Context, Facts, Needs, OptionValue, Rule
 
 #: Rules whose error says what propagation does; an error of any other rule says "broken".
-EXPLODING = frozenset({"GEB501", "GEB304", "GEB507"})
+EXPLODING = frozenset({"GEB501", "GEB304", "GEB506", "GEB507"})
 VANISHING = frozenset({"GEB502"})
 #: What such a model shows besides: no reason by itself to call it broken.
 BESIDES = frozenset({"GEB503", "GEB302", "GEB205", "GEB601"})
@@ -103,6 +103,8 @@ def judge(
 
 def unmet(rule: Rule, facts: Facts) -> str:
     """Why a rule cannot be judged on these facts; empty when it can."""
+    if Needs.DATA in rule.needs and facts.data is None:
+        return NO_DATA
     if Needs.PROBE in rule.needs and facts.probe is None:
         return facts.probe_skipped or "no probe ran"
     if Needs.PROBE in rule.needs and facts.probe is not None and void(facts.probe):
@@ -120,6 +122,7 @@ def unmet(rule: Rule, facts: Facts) -> str:
     return ""
 
 
+NO_DATA = "no data were given: --data names a file of them"
 VOID = "the probe's data hold NaN or an infinity (GEB704): what came of it is not the model's doing"
 
 

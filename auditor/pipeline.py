@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from auditor.errors import ProbeFailed, UnsafeModel, UsageError
@@ -16,8 +17,9 @@ from auditor.formats import DEFAULT_LIMITS, Limits, ModelFile, read_model
 from auditor.formats.digest import Digest
 from auditor.graph.forecast import forecast
 from auditor.graph.layer_graph import LayerGraph
+from auditor.graph.target_fit import misfits
 from auditor.judgement import Selection, judge, verdict
-from auditor.measurement import ProbeResult
+from auditor.measurement import DataFacts, ProbeResult
 from auditor.plan.make import make_plan
 from auditor.probe.availability import (
     UPGRADE_KERAS,
@@ -27,6 +29,7 @@ from auditor.probe.availability import (
     unpatched_keras,
 )
 from auditor.probe.data_file import check_plain
+from auditor.probe.data_survey import survey
 from auditor.probe.settings import ProbeSettings
 from auditor.registry import rules
 from auditor.result import AuditResult, ModelInfo, RefusedModel
@@ -145,15 +148,18 @@ def audit_file(path: Path, options: AuditOptions, progress: Progress = silent) -
         file = read_model(path, options.limits)
 
     def prober(_: LayerGraph, progress: Progress) -> ProbeResult:
-        from auditor.probe.worker import probe_file
-
-        backend = choose_backend(options.backend)
-        if backend is None:
-            raise ProbeFailed(f"no backend is installed; get one with {install_hint()}")
-        settings = replace(options.probe_settings, backend=backend)
-        return probe_file(path, settings, progress)
+        return _in_worker(path, options, progress)
 
     return _audit(file, str(path), options, prober, progress)
+
+
+def _in_worker(path: Path, options: AuditOptions, progress: Progress) -> ProbeResult:
+    from auditor.probe.worker import probe_file
+
+    backend = choose_backend(options.backend)
+    if backend is None:
+        raise ProbeFailed(f"no backend is installed; get one with {install_hint()}")
+    return probe_file(path, replace(options.probe_settings, backend=backend), progress)
 
 
 def audit_live(model: Any, options: AuditOptions, progress: Progress = silent) -> AuditResult:
@@ -161,8 +167,9 @@ def audit_live(model: Any, options: AuditOptions, progress: Progress = silent) -
     _check(options)
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(model, keras.Model):
-        from auditor.formats.keras_live import read_live_model
+        from auditor.formats.keras_live import read_imported_model, read_live_model
 
+        imported = sys.modules.get("auditor.onnx_import.model")
         running = keras.backend.backend()
         if options.probe is not False and options.backend not in (None, running):
             raise UsageError(
@@ -170,7 +177,10 @@ def audit_live(model: Any, options: AuditOptions, progress: Progress = silent) -
                 f"KERAS_BACKEND={options.backend} before it is imported, or audit the saved file"
             )
         with _telling_refusals(None, options, kind="keras-live", name=str(model.name)):
-            file = read_live_model(model, options.limits)
+            if imported is not None and isinstance(model, imported.OnnxModel):
+                file = read_imported_model(model)
+            else:
+                file = read_live_model(model, options.limits)
 
         def prober(graph: LayerGraph, progress: Progress) -> ProbeResult:
             from auditor.probe.live import probe_live
@@ -184,7 +194,17 @@ def audit_live(model: Any, options: AuditOptions, progress: Progress = silent) -
 
         with _telling_refusals(None, options, kind="onnx", name=IN_MEMORY):
             file = read_onnx_proto(model, options.limits)
-        return _audit(file, IN_MEMORY, options, None, progress)
+
+        def stored_prober(_: LayerGraph, progress: Progress) -> ProbeResult:
+            with TemporaryDirectory(prefix="geb-audit-") as folder:
+                path = Path(folder) / "model.onnx"
+                try:
+                    onnx.save(model, path)
+                except ValueError as error:  # more than protocol buffers hold
+                    raise ProbeFailed(f"the model cannot be stored for it: {error}") from error
+                return _in_worker(path, options, progress)
+
+        return _audit(file, IN_MEMORY, options, stored_prober, progress)
     raise UsageError(
         f"cannot audit a {type(model).__module__}.{type(model).__qualname__}: "
         "give a path, a keras.Model or an onnx.ModelProto"
@@ -267,11 +287,12 @@ def _sha256(path: Path | None) -> str:
 
 
 def _audit(
-    file: ModelFile, path: str, options: AuditOptions, prober: Prober | None, progress: Progress
+    file: ModelFile, path: str, options: AuditOptions, prober: Prober, progress: Progress
 ) -> AuditResult:
     installed = rules()
     graph = with_training_options(file.graph, options.probe_settings)
-    probe, probe_skipped = _probe(file, path, graph, options, prober, progress)
+    data = _surveyed(graph, options, progress)
+    probe, probe_skipped = _probe(file, path, graph, options, prober, progress, data)
     if probe is None and graph.format != "keras-live":
         check_names(options.probe_settings)
     progress("judging")
@@ -280,6 +301,7 @@ def _audit(
         forecast=forecast(graph),
         probe=probe,
         probe_skipped=probe_skipped,
+        data=data,
         hazards=file.hazards,
     )
     findings, skipped = judge(installed, facts, options.selection)
@@ -309,19 +331,29 @@ def _audit(
     )
 
 
+def _surveyed(graph: LayerGraph, options: AuditOptions, progress: Progress) -> DataFacts | None:
+    """The facts of the data, where some were given."""
+    settings = options.probe_settings
+    if settings.data is None:
+        return None
+    progress("reading the data")
+    return survey(settings.data, graph, given=settings.given)
+
+
 def _probe(
     file: ModelFile,
     path: str,
     graph: LayerGraph,
     options: AuditOptions,
-    prober: Prober | None,
+    prober: Prober,
     progress: Progress,
+    data: DataFacts | None,
 ) -> tuple[ProbeResult | None, str]:
     """The probe's result, or None and the reason why there is none."""
     if options.probe is False:
         return None, "probe skipped: not asked for (--no-probe)"
-    reason = _no_probe(file, graph, options, prober)
-    if not reason and prober is not None:
+    reason = _no_probe(file, graph, options) or _unusable(graph, data)
+    if not reason:
         try:
             return prober(graph, progress), ""
         except ProbeFailed as failure:
@@ -331,9 +363,7 @@ def _probe(
     return None, f"probe skipped: {reason}"
 
 
-def _no_probe(
-    file: ModelFile, graph: LayerGraph, options: AuditOptions, prober: Prober | None
-) -> str:
+def _no_probe(file: ModelFile, graph: LayerGraph, options: AuditOptions) -> str:
     """Why no probe can be begun; empty when one can."""
     dangerous = sorted(
         (h for h in file.hazards if h.severity is not Severity.INFO),
@@ -353,8 +383,6 @@ def _no_probe(
             f"the model {custom[0].what} (GEB910 at {custom[0].place}); audit it live in Python, "
             "where that is imported"
         )
-    if graph.format == "onnx" or prober is None:
-        return "ONNX models are judged statically in this version; probe the Keras model instead"
     if graph.format == "keras-live":
         return ""
     if choose_backend(options.backend) is None:
@@ -365,6 +393,15 @@ def _no_probe(
             f"with {UPGRADE_KERAS}, or demand the probe with --probe, for a file you trust"
         )
     return ""
+
+
+def _unusable(graph: LayerGraph, data: DataFacts | None) -> str:
+    """Why Keras would refuse to train on these data; empty where it would not."""
+    refused = [misfit for misfit in misfits(graph, data) if misfit.refused] if data else []
+    if not refused:
+        return ""
+    first = refused[0]
+    return f"the data do not fit the model: {first.target.name} {first.why}"
 
 
 def _codes(name: str, value: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from auditor.hazard import Hazard
 if TYPE_CHECKING:
     from auditor.graph.forecast import Forecast
     from auditor.graph.layer_graph import LayerGraph
-    from auditor.measurement import ProbeResult
+    from auditor.measurement import DataFacts, ProbeResult
 
 OptionValue = float | int | str | bool
 
@@ -28,6 +28,7 @@ class Needs(enum.Flag):
     WEIGHTS = enum.auto()
     PROBE = enum.auto()
     COMPILED = enum.auto()
+    DATA = enum.auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ class Facts:
     forecast: Forecast | None = None
     probe: ProbeResult | None = None
     probe_skipped: str = ""
+    data: DataFacts | None = None
     hazards: tuple[Hazard, ...] = ()
 
 
@@ -137,6 +139,13 @@ class Context:
     def optional_probe(self) -> ProbeResult | None:
         """The probe's measurements where there are some, for rules that sharpen with them."""
         return self.facts.probe
+
+    @property
+    def data(self) -> DataFacts:
+        """The facts of the user's data. Only for rules that declare `Needs.DATA`."""
+        if self.facts.data is None:
+            raise LookupError(f"{self.rule.code} reads the data without needing them")
+        return self.facts.data
 
     @property
     def hazards(self) -> tuple[Hazard, ...]:

@@ -13,14 +13,17 @@ from auditor.graph.saturating_runs import SaturatingRun, saturating_runs
 from auditor.graph.trainable_reach import learned_calls
 from auditor.rule import Context, Needs, Option, rule
 
+from .hidden_activation import hidden_softmax, unbounded_growth_activation
 from .output_activation import head_loss_mismatch, missing_output_activation
 from .wording import ids, names
 
 __all__ = [
     "dead_units",
     "head_loss_mismatch",
+    "hidden_softmax",
     "missing_output_activation",
     "saturating_stack",
+    "unbounded_growth_activation",
 ]
 
 

@@ -18,13 +18,19 @@ from auditor.graph.unbuilt import NOT_BUILT, unbuilt
 from auditor.rule import Context, Needs, rule
 
 from .recurrent import recurrent_kernel
+from .residual_scaling import residual_scaling
+from .selu import selu_contract
+from .weight_anomalies import anomalous_weights
 from .weight_scale import mis_scaled_initialization
 from .wording import ids, names
 
 __all__ = [
+    "anomalous_weights",
     "mis_scaled_initialization",
     "non_finite_weights",
     "recurrent_kernel",
+    "residual_scaling",
+    "selu_contract",
     "symmetric_weights",
 ]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from auditor.finding import Confidence, Severity
-from auditor.graph import LossSettings
+from auditor.graph import LossSettings, Op
 from auditor.graph.heads import Head
 
 MULTICLASS = frozenset(
@@ -31,6 +32,7 @@ REGRESSION = frozenset(
         "huber_loss",
         "log_cosh",
         "logcosh",
+        "mean_absolute_percentage_error",
     }
 )
 #: Values between 0 and 1, one by one.
@@ -39,6 +41,10 @@ INDEPENDENT = frozenset({"sigmoid", "hard_sigmoid", "sparse_sigmoid"})
 COMPETING = frozenset({"softmax", "sparsemax"})
 PROBABILITIES = INDEPENDENT | COMPETING
 ONE_SIDED = frozenset({"relu", "relu6"})
+#: Flat on one side, at a value not far below zero, by activation.
+NEARLY_ONE_SIDED = {"elu": "−1", "selu": "−1.76", "gelu": "−0.17", "silu": "−0.28", "mish": "−0.31"}
+#: Between −1 and 1: the largest probability that a softmax makes of such logits is far from 1.
+BOUNDED = frozenset({"tanh", "softsign", "hard_tanh"})
 NEVER_NEGATIVE = PROBABILITIES | ONE_SIDED | {"softplus", "exponential", "sparse_plus"}
 
 
@@ -76,8 +82,16 @@ def mismatch(head: Head, loss: LossSettings) -> Mismatch | None:
             instead="Use one sigmoid unit with binary_crossentropy, or one unit for each class.",
             severity=Severity.ERROR,
         )
+    if (axis := _other_axis(head, loss)) is not None:
+        return axis
     if name in CROSSENTROPY and loss.from_logits:
-        return _from_logits(name, activation)
+        return _from_logits(name, activation, width)
+    if name == "ctc" and activation in PROBABILITIES:
+        return Mismatch(
+            why=f"ctc takes logits and applies softmax by itself, and gets the output of "
+            f"{activation}: it squashes a second time",
+            instead="Make the output linear.",
+        )
     if name in CROSSENTROPY:
         return _probabilities(name, activation, width)
     if name == "poisson" and activation not in NEVER_NEGATIVE:
@@ -100,7 +114,33 @@ def mismatch(head: Head, loss: LossSettings) -> Mismatch | None:
             instead="Leave the output linear; for targets that are never negative use softplus.",
             confidence=Confidence.LOW,
         )
+    if name in REGRESSION and activation in NEARLY_ONE_SIDED and len(head.shape or ()) == 2:
+        return Mismatch(
+            why=f"the output of {activation} cannot go below {NEARLY_ONE_SIDED[activation]}, and "
+            "gets hardly any gradient near it",
+            instead="Leave the output linear; hidden layers are where such activations belong.",
+            confidence=Confidence.LOW,
+        )
     return None
+
+
+def _other_axis(head: Head, loss: LossSettings) -> Mismatch | None:
+    """A softmax that sums to 1 along another axis than the one the loss takes for the classes."""
+    call = head.activated
+    if call is None or call.op is not Op.ACTIVATION or call.activation != "softmax":
+        return None
+    rank, axis = len(call.out_shape or ()), call.config.get("axis", -1)
+    wanted = loss.config.get("axis", -1)
+    if loss.name not in MULTICLASS or not isinstance(axis, int) or not isinstance(wanted, int):
+        return None
+    if rank < 2 or axis % rank == wanted % rank or head.output.out_shape != call.out_shape:
+        return None
+    over = "the samples of a batch" if axis % rank == 0 else f"axis {axis}"
+    return Mismatch(
+        why=f"its softmax makes {over} sum to 1, and {loss.name} takes axis {wanted} for the "
+        "classes",
+        instead="Use softmax along the axis of the classes, as a rule the last.",
+    )
 
 
 def missing_activation(head: Head, loss: LossSettings) -> Mismatch | None:
@@ -121,7 +161,7 @@ def missing_activation(head: Head, loss: LossSettings) -> Mismatch | None:
     )
 
 
-def _from_logits(name: str, activation: str | None) -> Mismatch | None:
+def _from_logits(name: str, activation: str | None, width: int | None) -> Mismatch | None:
     if activation in PROBABILITIES or activation in ("log_softmax", "log_sigmoid"):
         if activation == "log_softmax" and name in MULTICLASS:
             return None  # a softmax of log-probabilities gives the probabilities back
@@ -135,7 +175,21 @@ def _from_logits(name: str, activation: str | None) -> Mismatch | None:
             why=f"{activation} cuts off every negative logit, so no class can be ruled out",
             instead="Make the output linear.",
         )
+    if activation in BOUNDED:
+        return Mismatch(
+            why=f"{activation} keeps the logits between −1 and 1, so that no probability can "
+            f"exceed {_most_probable(name, width):.2g}: the loss never comes near zero",
+            instead="Make the output linear.",
+        )
     return None
+
+
+def _most_probable(name: str, width: int | None) -> float:
+    """The largest probability that logits between −1 and 1 give."""
+    others = 1 if name in BINARY else max((width or 2) - 1, 1)
+    # One logit of a sigmoid is held against 0, one of a softmax against −1.
+    least = 0.0 if name in BINARY else -1.0
+    return math.e / (math.e + others * math.exp(least))
 
 
 def _probabilities(name: str, activation: str | None, width: int | None) -> Mismatch | None:

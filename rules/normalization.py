@@ -12,7 +12,22 @@ from auditor.graph.operators import SHAPE_OPS, TRAINING_ONLY_OPS
 from auditor.graph.paths import reaching_outputs
 from auditor.rule import Context, Option, rule
 
+from .batch_normalization import dropout_before_batchnorm, redundant_bias
+from .batch_statistics import batchnorm_pathology
+from .clipping import clip_misuse
+from .missing_normalization import missing_normalization
+from .regularization import excessive_regularization
 from .wording import ids, names
+
+__all__ = [
+    "batchnorm_pathology",
+    "clip_misuse",
+    "dropout_before_batchnorm",
+    "excessive_regularization",
+    "misplaced_or_excessive_dropout",
+    "missing_normalization",
+    "redundant_bias",
+]
 
 #: Before a dropout these still leave it a dropout on the raw input.
 RAW_OPS = SHAPE_OPS | TRAINING_ONLY_OPS | {Op.IDENTITY, Op.CAST, Op.SCALE, Op.ACTIVATION}

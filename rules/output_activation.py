@@ -24,8 +24,9 @@ def head_loss_mismatch(context: Context) -> Iterator[Finding | Skipped]:
     over a single unit; ReLU under categorical cross-entropy, which becomes NaN; a head that can be
     negative under the Poisson loss, likewise. Warnings: ReLU under the other cross-entropies,
     sigmoid with categorical cross-entropy, softmax with binary cross-entropy, tanh and the like
-    with either, `from_logits=True` over an activated head, a hinge loss over a head that is never
-    negative, and (low confidence) a ReLU head for regression.
+    with either, `from_logits=True` over an activated or bounded head, softmax along another axis
+    than the loss's, a softmax head under CTC, a hinge loss over a head that is never negative, and
+    (low confidence) a ReLU, ELU or GELU head for regression.
 
     ## Why is this bad
     A loss and its head are made for each other: together their gradient at the logits is simply

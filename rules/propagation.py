@@ -10,10 +10,33 @@ from auditor.graph.depth_kind import DepthKind, depth_kind
 from auditor.measurement import ProbeResult
 from auditor.rule import Context, Needs, Option, rule
 
+from .attention_scale import attention_saturation
+from .forecast import forecast_exploding, forecast_vanishing
+from .gradient_noise import gradient_noise
+from .local_gain import hot_layer, poor_isometry
 from .loss_at_start import loss_at_start
 from .non_finite import non_finite
+from .recurrent_growth import recurrent_explosion
+from .residual_growth import residual_variance_growth
+from .saturation import saturated_units
+from .zero_gradient import zero_gradient_parameters
 
-__all__ = ["exploding_gradient", "loss_at_start", "non_finite", "vanishing_gradient"]
+__all__ = [
+    "attention_saturation",
+    "exploding_gradient",
+    "forecast_exploding",
+    "forecast_vanishing",
+    "gradient_noise",
+    "hot_layer",
+    "loss_at_start",
+    "non_finite",
+    "poor_isometry",
+    "recurrent_explosion",
+    "residual_variance_growth",
+    "saturated_units",
+    "vanishing_gradient",
+    "zero_gradient_parameters",
+]
 
 REGRESSION = "least squares of log ‖∂L/∂h‖ on depth, within stages of equal shape"
 ENDS = "median over the first eighth of the kernel layers over that of the last eighth"

@@ -17,14 +17,24 @@ from auditor.graph.operators import (
 from auditor.graph.unbuilt import NOT_BUILT, unbuilt
 from auditor.rule import Context, rule
 
+from .budget import complexity_budget
+from .depth import deep_without_skip
+from .missing_flatten import missing_flatten
 from .redundancy import collapsed_linear_stack, redundant_activation
+from .resolution import collapsed_resolution
+from .trainability import unreachable_or_frozen
 from .wording import ids, names, plural
 
 __all__ = [
     "collapsed_linear_stack",
+    "collapsed_resolution",
+    "complexity_budget",
+    "deep_without_skip",
+    "missing_flatten",
     "missing_output_layer",
     "no_trainable_parameters",
     "redundant_activation",
+    "unreachable_or_frozen",
 ]
 
 CLASSIFICATION_LOSSES = frozenset(

@@ -10,10 +10,26 @@ from auditor.graph.compile_settings import OptimizerSettings
 from auditor.measurement import ProbeResult
 from auditor.rule import Context, Needs, Option, rule
 
+from .clipping import clipping_advised
+from .metrics import metric_mismatch
 from .non_finite import nan_steps
+from .optimizer import optimizer_hyperparameters
+from .precision import half_precision_without_loss_scaling
 from .step_size import learning_rate_too_low
+from .warmup import warmup_advised
+from .wrong_loss import wrong_loss
 
-__all__ = ["learning_rate_too_high", "learning_rate_too_low", "not_compiled"]
+__all__ = [
+    "clipping_advised",
+    "half_precision_without_loss_scaling",
+    "learning_rate_too_high",
+    "learning_rate_too_low",
+    "metric_mismatch",
+    "not_compiled",
+    "optimizer_hyperparameters",
+    "warmup_advised",
+    "wrong_loss",
+]
 
 #: Learning rates above which hardly any published recipe goes, by optimizer. Rates of optimizers
 #: that normalize the step are lengths a weight moves; those of SGD depend on the loss's scale.

@@ -196,15 +196,16 @@ def test_demanded_probe_that_cannot_run_is_exit_3(run_cli: Run, tmp_path: Path) 
     from onnx import TensorProto, helper
 
     graph = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["y"])],
+        [helper.make_node("ArgMax", ["x"], ["y"])],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, [1, 4])],
     )
     onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
     done = run_cli("m.onnx", "--probe", "--no-html")
     assert done.returncode == 3
     assert "the probe was demanded and could not run" in done.stderr
+    assert "it holds int64 numbers" in done.stderr
 
 
 def test_rules_explain_doctor_plan(run_cli: Run, example: Callable[[str], Path]) -> None:

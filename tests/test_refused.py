@@ -101,6 +101,6 @@ def test_unsafe_allows_code_and_nothing_else(
         file = read_model(keras_file(tmp_path, sequential(*some)))
         options = AuditOptions()
         unsafe = replace(options, probe_settings=ProbeSettings(unsafe=True))
-        assert _no_probe(file, file.graph, options, lambda *_: None)  # type: ignore[arg-type]
-        reason = _no_probe(file, file.graph, unsafe, lambda *_: None)  # type: ignore[arg-type]
+        assert _no_probe(file, file.graph, options)
+        reason = _no_probe(file, file.graph, unsafe)
         assert (reason == "") == allowed

@@ -10,7 +10,12 @@ import numpy as np
 
 from auditor.formats.keras_initializer import snake_case
 from auditor.formats.untrusted import flag, mapping, number, text
-from auditor.graph.compile_settings import CompileSettings, LossSettings, OptimizerSettings
+from auditor.graph.compile_settings import (
+    CompileSettings,
+    LossSettings,
+    MetricSettings,
+    OptimizerSettings,
+)
 
 #: Keras' default learning rates, for an optimizer that is saved by name only.
 LEARNING_RATES: Mapping[str, float] = {
@@ -87,26 +92,43 @@ def compile_settings(config: object) -> CompileSettings | None:
     losses = tuple(_losses(fields.get("loss"), None))
     if optimizer is None and not losses:
         return None
-    metrics = dict.fromkeys(
-        (*_metrics(fields.get("metrics")), *_metrics(fields.get("weighted_metrics")))
+    metrics = (
+        *_metrics(fields.get("metrics"), None),
+        *_metrics(fields.get("weighted_metrics"), None),
     )
     return CompileSettings(
-        optimizer=optimizer, losses=losses, metrics=tuple(metrics), raw=dict(fields)
+        optimizer=optimizer,
+        losses=losses,
+        metrics=tuple(dict.fromkeys(metric.name for metric in metrics)),
+        metric_settings=metrics,
+        raw=dict(fields),
     )
 
 
 def at_outputs(settings: CompileSettings, names: Sequence[str]) -> CompileSettings:
-    """The settings with losses that were given as a list under the names of their outputs."""
+    """The settings with losses and metrics that were given as lists under their outputs' names."""
     if len(set(names)) != len(names):
         return settings
     by_index = {str(index): name for index, name in enumerate(names)}
-    losses = tuple(
-        loss
-        if loss.output is None or loss.output in names
-        else replace(loss, output=by_index.get(loss.output, loss.output))
-        for loss in settings.losses
+
+    def named(output: str | None) -> str | None:
+        known = output is None or output in names
+        return output if known or output is None else by_index.get(output, output)
+
+    return replace(
+        settings,
+        losses=tuple(replace(loss, output=named(loss.output)) for loss in settings.losses),
+        metric_settings=tuple(
+            replace(metric, output=named(metric.output)) for metric in settings.metric_settings
+        ),
     )
-    return replace(settings, losses=losses)
+
+
+def with_loss_scaling(settings: CompileSettings, scaled: bool) -> CompileSettings:
+    """The settings where it is known, from elsewhere in the file, whether the loss is scaled."""
+    if settings.optimizer is None or settings.optimizer.loss_scaling is not None:
+        return settings
+    return replace(settings, optimizer=replace(settings.optimizer, loss_scaling=scaled))
 
 
 def loss_settings(name: str) -> LossSettings:
@@ -123,9 +145,11 @@ def optimizer_settings(value: object) -> OptimizerSettings | None:
     config = mapping(fields.get("config"))
     name = _plain(text(fields.get("class_name"))).lower()
     if name == "lossscaleoptimizer":
-        return optimizer_settings(config.get("inner_optimizer", config.get("optimizer")))
+        inner = optimizer_settings(config.get("inner_optimizer", config.get("optimizer")))
+        return None if inner is None else replace(inner, loss_scaling=True)
     if not name:
         return None
+    scaling = True if number(config.get("loss_scale_factor")) else None
     rate: object = config.get("learning_rate", config.get("lr"))
     if isinstance(rate, dict):
         schedule = mapping(rate.get("config"))
@@ -138,8 +162,14 @@ def optimizer_settings(value: object) -> OptimizerSettings | None:
             schedule=_plain(text(rate.get("class_name"))) or None,
             schedule_config=dict(schedule),
             config=dict(config),
+            loss_scaling=scaling,
         )
-    return OptimizerSettings(name=name, learning_rate=_shortest(number(rate)), config=dict(config))
+    return OptimizerSettings(
+        name=name,
+        learning_rate=_shortest(number(rate)),
+        config=dict(config),
+        loss_scaling=scaling,
+    )
 
 
 def _shortest(rate: float | None) -> float | None:
@@ -188,22 +218,35 @@ def _loss(name: str, config: Mapping[str, Any], output: str | None) -> LossSetti
     )
 
 
-def _metrics(value: object) -> Iterator[str]:
-    """Names in any structure of metrics."""
+def _metrics(value: object, output: str | None) -> Iterator[MetricSettings]:
+    """The metrics in any structure of them."""
     if isinstance(value, str):
-        name = snake_case(_plain(value))
-        yield _METRIC_ALIASES.get(name, name)
+        yield MetricSettings(name=_metric_name(value), output=output)
     elif isinstance(value, dict) and isinstance(value.get("class_name"), str):
-        config = value.get("config")
-        function = value["class_name"] in ("function", "MeanMetricWrapper")
-        inner = config if isinstance(config, str) else mapping(config).get("name")
-        yield from _metrics(inner if function and isinstance(inner, str) else value["class_name"])
+        yield _metric(value, output)
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from _metrics(item)
+        for key, item in value.items():
+            yield from _metrics(item, key if output is None else output)
     elif isinstance(value, list):
-        for item in value:
-            yield from _metrics(item)
+        # A list of lists has one for each output.
+        nested = len(value) > 1 and any(isinstance(item, list) for item in value)
+        for index, item in enumerate(value):
+            yield from _metrics(item, str(index) if nested and output is None else output)
+
+
+def _metric(value: Mapping[str, Any], output: str | None) -> MetricSettings:
+    config = value.get("config")
+    fields = mapping(config)
+    name = value["class_name"]
+    if name in ("function", "MeanMetricWrapper"):
+        inner = config if isinstance(config, str) else fields.get("name")
+        name = inner if isinstance(inner, str) else name
+    return MetricSettings(name=_metric_name(name), output=output, config=dict(fields))
+
+
+def _metric_name(name: str) -> str:
+    canonical = snake_case(_plain(name))
+    return _METRIC_ALIASES.get(canonical, canonical)
 
 
 def _plain(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from auditor.formats.hdf5_process import Hdf5Source
 from auditor.formats.hdf5_server import warm_up
 from auditor.formats.hdf5_tree import Hdf5Group, Hdf5Tree, read_tree
 from auditor.formats.json_document import parse_json
+from auditor.formats.keras_compile import with_loss_scaling
 from auditor.formats.keras_config import graph_from_config, keras_writer
 from auditor.formats.keras_legacy_weights import assign_legacy_weights, read_legacy_weights
 from auditor.formats.keras_model import LayerConfig
@@ -65,6 +67,9 @@ def read_keras_h5(path: Path, limits: Limits) -> ModelFile:
                 notes=() if saved is not None else (f"the file holds no {WEIGHTS}",),
                 limits=limits,
             )
+        if graph.compile is not None:
+            # The optimizer is written as it stands, with what scales the loss around it.
+            graph = replace(graph, compile=with_loss_scaling(graph.compile, False))
         return ModelFile(
             path=path, sha256=digest.hex(), graph=graph, hazards=hazards, hdf5=tree.library
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from auditor.formats.hdf5_process import Hdf5Source
 from auditor.formats.hdf5_server import warm_up
 from auditor.formats.hdf5_tree import Hdf5Tree, read_tree
 from auditor.formats.json_document import parse_json
+from auditor.formats.keras_compile import with_loss_scaling
 from auditor.formats.keras_config import graph_from_config, keras_writer
 from auditor.formats.keras_model import LayerConfig
 from auditor.formats.keras_variables import (
@@ -33,6 +35,7 @@ from auditor.graph.weight import Weight
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 ASSETS = "assets/"
+OPTIMIZER = "optimizer"
 
 
 def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
@@ -50,13 +53,15 @@ def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
                 notes = (*notes, f"the archive holds no {WEIGHTS}: values of weights are not known")
 
             library = ""
+            scaled: bool | None = None
 
             def weights(root: LayerConfig) -> Mapping[str, tuple[Weight, ...]]:
-                nonlocal library
+                nonlocal library, scaled
                 if WEIGHTS not in archive.names:
                     return {}
                 tree = _tree(archive, stamp, limits, named=False)
                 library = tree.library
+                scaled = _scaled(tree)
                 found = assign_variables(root, read_variables(tree))
                 if not any(without_weights(root, found)):
                     return found
@@ -73,9 +78,22 @@ def read_keras_zip(path: Path, limits: Limits) -> ModelFile:
                     notes=notes,
                     limits=limits,
                 )
+            if graph.compile is not None and scaled is not None:
+                graph = replace(graph, compile=with_loss_scaling(graph.compile, scaled))
             with keeping(hazards):
                 sha256 = digest.hex()
         return ModelFile(path=path, sha256=sha256, graph=graph, hazards=hazards, hdf5=library)
+
+
+def _scaled(tree: Hdf5Tree) -> bool | None:
+    """Whether the optimizer's state is that of one that scales the loss; None without a state.
+
+    Keras 3 wraps the optimizer when a model of mixed precision is compiled, and writes the
+    configuration as it was given: only the state shows it.
+    """
+    if tree.root.find(f"{OPTIMIZER}/vars") is None:
+        return None
+    return tree.root.find(f"{OPTIMIZER}/inner_optimizer") is not None
 
 
 def _digest(archive: Archive) -> Digest:

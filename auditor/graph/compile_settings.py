@@ -13,6 +13,8 @@ class OptimizerSettings:
 
     `learning_rate` is the initial rate when a schedule is set; `schedule` is then its class name
     and `schedule_config` its configuration. `config` is the raw configuration.
+    `loss_scaling` is whether the loss is scaled up before its gradient is taken, so that half
+    precision does not lose it; None where the file does not tell.
     """
 
     name: str
@@ -20,6 +22,7 @@ class OptimizerSettings:
     schedule: str | None = None
     schedule_config: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    loss_scaling: bool | None = None
 
     def number(self, key: str) -> float | None:
         """A numeric setting such as `clipnorm` or `weight_decay`; None when unset."""
@@ -47,11 +50,27 @@ class LossSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """One metric. `name` is the canonical snake_case Keras name, or what the file calls it.
+
+    `output` names the output it belongs to; None where the file does not say.
+    """
+
+    name: str
+    output: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompileSettings:
-    """The arguments of `compile`, as saved; `origin` is "file", or "option" if a user gave them."""
+    """The arguments of `compile`, as saved; `origin` is "file", or "option" if a user gave them.
+
+    `metrics` are the names of `metric_settings`, each once.
+    """
 
     optimizer: OptimizerSettings | None = None
     losses: tuple[LossSettings, ...] = ()
     metrics: tuple[str, ...] = ()
+    metric_settings: tuple[MetricSettings, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict)
     origin: str = "file"

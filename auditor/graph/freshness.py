@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from auditor.graph.initializers import weight_law
 from auditor.graph.layer_graph import LayerGraph
+from auditor.graph.statistics import WeightStatistics
+from auditor.graph.weight import Weight
 
 
 def fresh_share(graph: LayerGraph) -> float | None:
@@ -12,14 +14,29 @@ def fresh_share(graph: LayerGraph) -> float | None:
     None where no kernel has both values and a known law.
     """
     fresh = [
-        law.explains(seen)
+        untouched
         for call in graph.layers()
         for index, weight in enumerate(call.weights)
         if "kernel" in weight.role
         and weight.trainable
         and call.trainable
-        and weight.initializer is not None
-        and (law := weight_law(weight.initializer, weight.shape)) is not None
         and (seen := graph.weight_statistics.get((call.layer, index))) is not None
+        and (untouched := drawn(weight, seen)) is not None
     ]
     return sum(fresh) / len(fresh) if fresh else None
+
+
+def drawn(weight: Weight, seen: WeightStatistics) -> bool | None:
+    """Whether values with these statistics can be the draw of the weight's initializer.
+
+    Some releases of Keras take the fans of a kernel with several input or output axes (EinsumDense,
+    attention) from its shape alone, others from these axes: either counts. None where the
+    initializer's law is not known.
+    """
+    if weight.initializer is None:
+        return None
+    laws = [weight_law(weight.initializer, weight.shape)]
+    if len(weight.shape) > 2 and weight.fan_in and weight.fan_out:
+        laws.append(weight_law(weight.initializer, (weight.fan_in, weight.fan_out)))
+    known = [law for law in laws if law is not None]
+    return any(law.explains(seen) for law in known) if known else None

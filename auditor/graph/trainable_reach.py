@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from auditor.graph.dimensions import reversed_embedding
 from auditor.graph.layer_graph import LayerCall, LayerGraph
-from auditor.graph.operators import Op
+from auditor.graph.operators import (
+    KERNEL_OPS,
+    MERGE_OPS,
+    NORMALIZATION_OPS,
+    POOLING_OPS,
+    SHAPE_OPS,
+    TRAINING_ONLY_OPS,
+    Op,
+)
 from auditor.graph.paths import reaching_outputs
 
 #: No gradient passes: their values are indices, truths or labels.
@@ -19,6 +27,17 @@ STOPPING_KINDS = frozenset(
         *("Sign", "Floor", "Ceil", "Round", "Trunc", "FloorDivide", "Heaviside"),
         "StopGradient",
     }
+)
+#: Make no integer of a number: what they take does so, or nothing. In files of Keras 1 the type of
+#: an embedding's indices stands with every layer behind it.
+PASSING_OPS = (
+    KERNEL_OPS
+    | NORMALIZATION_OPS
+    | POOLING_OPS
+    | SHAPE_OPS
+    | MERGE_OPS
+    | TRAINING_ONLY_OPS
+    | {Op.ACTIVATION, Op.IDENTITY}
 )
 INTEGRAL = re.compile(r"u?int\d*|bool|string")
 
@@ -75,7 +94,7 @@ def stops_gradient(call: LayerCall) -> bool:
     """Whether no gradient comes back through the call, whatever it takes and gives."""
     if call.op in STOPPING_OPS or call.kind in STOPPING_KINDS:
         return True
-    return INTEGRAL.fullmatch(call.dtype) is not None
+    return call.op not in PASSING_OPS and INTEGRAL.fullmatch(call.dtype) is not None
 
 
 def _taught(graph: LayerGraph) -> set[str]:

@@ -6,6 +6,7 @@ from auditor.measurement.call import (
     JacobianMeasurement,
     TimeGrowth,
 )
+from auditor.measurement.data_facts import ArrayFacts, DataFacts, FeatureFacts, RowFacts
 from auditor.measurement.estimate import Distribution, Estimate
 from auditor.measurement.probe_result import (
     BlockProfile,
@@ -17,14 +18,18 @@ from auditor.measurement.probe_result import (
 )
 
 __all__ = [
+    "ArrayFacts",
     "AttentionMeasurement",
     "BlockProfile",
     "CallMeasurement",
+    "DataFacts",
     "Distribution",
     "Estimate",
+    "FeatureFacts",
     "JacobianMeasurement",
     "ProbeResult",
     "RateTrial",
+    "RowFacts",
     "Sharpness",
     "StageGrowth",
     "TimeGrowth",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from auditor.formats.plain_file import other_kind
 
 Array = np.ndarray[Any, Any]
 
+#: What an archive raises that is damaged; RuntimeError is that of one that is encrypted.
+BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error)
 #: Arrays that a message names.
 LISTED = 8
 TARGET = re.compile(r"y(_[0-9]+)?")
@@ -65,13 +68,22 @@ class DataFile:
         )
 
     def _find(self, letter: str, names: Sequence[str]) -> Mapping[str, Array] | None:
-        numbered = [f"{letter}_{index}" for index in range(len(names))]
-        if f"{letter}_{len(names)}" in self.arrays:
-            numbered = []  # more than are wanted: samples, perhaps, each in an array of its own
-        for wanted in ([letter], numbered, list(names)):
-            if len(wanted) == len(names) and all(name in self.arrays for name in wanted):
-                return {name: self.arrays[name] for name in wanted}
-        return None
+        found = names_of(letter, names, self.arrays)
+        return None if found is None else {name: self.arrays[name] for name in found}
+
+
+def names_of(letter: str, names: Sequence[str], stored: Collection[str]) -> tuple[str, ...] | None:
+    """What the arrays of a model's inputs ("x") or outputs ("y") are called among those stored.
+
+    `names` are the model's own for them, in whose order the answer is; None if some are missing.
+    """
+    numbered = [f"{letter}_{index}" for index in range(len(names))]
+    if f"{letter}_{len(names)}" in stored:
+        numbered = []  # more than are wanted: samples, perhaps, each in an array of its own
+    for wanted in ([letter], numbered, list(names)):
+        if len(wanted) == len(names) and all(name in stored for name in wanted):
+            return tuple(wanted)
+    return None
 
 
 def read_data(path: Path, *, given: bool = False) -> DataFile:
@@ -80,19 +92,28 @@ def read_data(path: Path, *, given: bool = False) -> DataFile:
     `given` says that it stands for arrays handed over in Python, and is not to be named.
     """
     name, title = ("data", "given") if given else (str(path), path.name)
+    with archive_of_arrays(path, name), np.load(path, allow_pickle=False) as stored:
+        arrays = {array: stored[array] for array in stored.files}
+    check_samples(name, arrays)
+    return DataFile(name=name, title=title, arrays=arrays)
+
+
+@contextmanager
+def archive_of_arrays(path: Path, name: str) -> Iterator[None]:
+    """Let what goes wrong in reading an .npz file come out as a `UsageError` in one line.
+
+    `name` is what messages call the file.
+    """
     check_plain(path)
     try:
         if not zipfile.is_zipfile(path):
             raise UsageError(f"{name}: not an .npz file; save x and y with np.savez")
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {array: stored[array] for array in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        yield
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, *BROKEN_ARCHIVE) as error:
         damaged = "cannot be read; save it again with np.savez"
         objects = "holds Python objects, which are not loaded; save plain arrays"
         what = objects if "pickle" in str(error) else damaged
         raise UsageError(f"{name}: {what}", detail=str(error)) from error
-    _check(name, arrays)
-    return DataFile(name=name, title=title, arrays=arrays)
 
 
 def check_plain(path: Path) -> None:
@@ -162,12 +183,22 @@ def beyond(array: Array, dtype: str) -> float | None:
     return None
 
 
-def _check(data: str, arrays: Mapping[str, Array]) -> None:
+class Shaped(Protocol):
+    """Anything with the shape of an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its lengths."""
+        ...
+
+
+def check_samples(data: str, arrays: Mapping[str, Shaped]) -> None:
+    """Raise `UsageError` where arrays are not samples, or not equally many."""
     if not arrays:
         raise UsageError(f"{data}: holds no arrays; save x and y with np.savez")
     counts: dict[int, str] = {}
     for name, array in arrays.items():
-        if array.ndim == 0:
+        if not array.shape:
             raise UsageError(f"{data}: array {name} is a single number, not samples")
         counts.setdefault(array.shape[0], name)
     if len(counts) > 1:

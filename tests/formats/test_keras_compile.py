@@ -189,5 +189,54 @@ def test_metrics_and_weights_of_losses(suffix: str, tmp_path: Path) -> None:
 
 
 @BOTH
+def test_metrics_keep_their_settings_and_outputs(suffix: str, tmp_path: Path) -> None:
+    keras.utils.clear_session()
+    model = two_outputs()
+    own = metrics.Precision(thresholds=[0.2])
+    model.compile("adam", ["mse", "bce"], metrics=[["mae"], ["acc", own]])
+    read = saved(model, suffix, tmp_path).compile
+    assert read is not None
+    assert [(metric.name, metric.output) for metric in read.metric_settings] == [
+        ("mean_absolute_error", "a"), ("accuracy", "b"), ("precision", "b")
+    ]  # fmt: skip
+    assert read.metric_settings[2].config["thresholds"] == [0.2]
+    assert read.metrics == ("mean_absolute_error", "accuracy", "precision")
+
+
+@BOTH
+def test_metrics_of_one_output_name_none(suffix: str, tmp_path: Path) -> None:
+    read = compiled(suffix, tmp_path, optimizer="adam", loss="mse",
+                    metrics=["acc", metrics.AUC(from_logits=True)])  # fmt: skip
+    assert [(metric.name, metric.output) for metric in read.metric_settings] == [
+        ("accuracy", None), ("auc", None)
+    ]  # fmt: skip
+    assert read.metric_settings[1].config["from_logits"] is True
+
+
+@BOTH
+def test_loss_scaling(suffix: str, tmp_path: Path) -> None:
+    def scaling(optimizer: Any) -> bool | None:
+        model = one_output()
+        model.compile(optimizer, "mse")
+        read = saved(model, suffix, tmp_path).compile
+        assert read is not None
+        assert read.optimizer is not None
+        return read.optimizer.loss_scaling
+
+    assert scaling(optimizers.Adam()) is False
+    assert scaling(optimizers.Adam(loss_scale_factor=64.0)) is True
+    assert scaling(optimizers.LossScaleOptimizer(optimizers.Adam())) is True
+    before = keras.config.dtype_policy()
+    try:
+        # Keras wraps the optimizer, and writes the one it was given into the configuration.
+        keras.config.set_dtype_policy("mixed_float16")
+        assert scaling(optimizers.Adam()) is True
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        assert scaling(optimizers.Adam()) is False
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@BOTH
 def test_a_model_that_was_not_compiled(suffix: str, tmp_path: Path) -> None:
     assert saved(one_output(), suffix, tmp_path).compile is None

@@ -95,12 +95,20 @@ def test_open_axes_are_tried_from_small_to_large():
     image = InputSpec(name="x", call="x", shape=(None, None, None, 3), dtype="float32")
     tokens = InputSpec(name="t", call="t", shape=(None, None), dtype="int32")
     fixed = InputSpec(name="f", call="f", shape=(None, 5), dtype="float32")
-    assert list(candidate_shapes([image, tokens])) == [
+    tried = list(candidate_shapes([image, tokens]))
+    assert tried[:3] == [
         ((64, 64, 3), (16,)),
         ((128, 128, 3), (32,)),
         ((256, 256, 3), (64,)),
     ]
+    assert tried[-1] == ((4096, 4096, 3), (1024,))
     assert list(candidate_shapes([fixed])) == [((5,),)]
+
+
+def test_open_axes_of_one_name_are_of_one_size():
+    image = InputSpec(name="x", call="x", shape=(None, "time", 8, 3), dtype="float32")
+    mask = InputSpec(name="m", call="m", shape=(None, "time"), dtype="bool")
+    assert next(candidate_shapes([image, mask])) == ((64, 8, 3), (64,))
 
 
 def test_large_activations_ask_for_small_batches():

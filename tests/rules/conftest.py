@@ -8,7 +8,7 @@ from auditor.finding import Finding, Severity, Skipped
 from auditor.graph import LayerGraph
 from auditor.graph.forecast import forecast
 from auditor.judgement import Selection, judge
-from auditor.measurement import ProbeResult
+from auditor.measurement import DataFacts, ProbeResult
 from auditor.registry import rules
 from auditor.rule import Facts
 
@@ -16,9 +16,14 @@ Judge = Callable[..., tuple[Finding, ...]]
 
 
 def said(
-    graph: LayerGraph, probe: ProbeResult | None = None, **options: dict[str, float]
+    graph: LayerGraph,
+    probe: ProbeResult | None = None,
+    data: DataFacts | None = None,
+    **options: dict[str, float],
 ) -> tuple[tuple[Finding, ...], tuple[Skipped, ...]]:
-    facts = Facts(graph=graph, forecast=forecast(graph), probe=probe, probe_skipped="no probe")
+    facts = Facts(
+        graph=graph, forecast=forecast(graph), probe=probe, probe_skipped="no probe", data=data
+    )
     return judge(rules(), facts, Selection(options=options))
 
 
@@ -27,9 +32,13 @@ def findings() -> Judge:
     """Findings of the rule with this code, by all installed rules' own machinery."""
 
     def of(
-        code: str, graph: LayerGraph, probe: ProbeResult | None = None, **options: float
+        code: str,
+        graph: LayerGraph,
+        probe: ProbeResult | None = None,
+        data: DataFacts | None = None,
+        **options: float,
     ) -> tuple[Finding, ...]:
-        found, _ = said(graph, probe, **({code: options} if options else {}))
+        found, _ = said(graph, probe, data, **({code: options} if options else {}))
         return tuple(finding for finding in found if finding.code == code)
 
     return of

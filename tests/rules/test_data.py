@@ -3,8 +3,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 from builders import GraphBuilder
 from measured import norms, probe
+from surveyed import surveyed
 
 from auditor.finding import Severity
 from auditor.judgement import VOID, Selection, judge, verdict
@@ -49,3 +51,11 @@ def test_finite_and_synthetic_data_are_not_accused(findings) -> None:
     assert findings("GEB704", graph(), probe(data="given")) == ()
     assert findings("GEB704", graph(), probe()) == ()
     assert findings("GEB704", graph()) == ()
+
+
+def test_facts_say_it_without_a_probe(findings) -> None:
+    x = np.zeros((4, 8, 8, 3))
+    x[1, 2, 3, 0] = np.inf
+    (finding,) = findings("GEB704", graph(), None, surveyed(graph(), x))
+    assert "x: 1 of 768 values" in finding.message
+    assert findings("GEB704", graph(), None, surveyed(graph(), np.zeros((4, 8, 8, 3)))) == ()
