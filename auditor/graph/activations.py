@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,23 @@ REACH = 9.0
 #: wider than the bend is still resolved.
 BENDS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(8)
+
+
+class Pointwise(Protocol):
+    """A function of one value; compares and hashes by what it computes."""
+
+    def __call__(self, x: Floats) -> tuple[Floats, Floats]:
+        """φ(x) and φ′(x), elementwise."""
+        ...
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Points where φ or φ′ jumps, zero apart."""
+        ...
+
+    def __hash__(self) -> int:
+        """Of what it computes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,7 @@ class ActivationMoments:
     """Moments of φ(x), x ~ N(mean, between + within).
 
     mean: E φ. second: E φ². common: E_M (E_z φ(M + √within z))², M ~ N(mean, between): what two
-    samples share. slope: E φ′. slope_second: E φ′².
+    samples share. slope: E φ′. slope_second: E φ′². slope_common: E_M (E_z φ′)².
     """
 
     mean: float
@@ -54,6 +71,7 @@ class ActivationMoments:
     common: float
     slope: float
     slope_second: float
+    slope_common: float
 
 
 def curve(name: str | None, config: Mapping[str, Any]) -> Curve | None:
@@ -88,7 +106,9 @@ def curve(name: str | None, config: Mapping[str, Any]) -> Curve | None:
 
 
 @lru_cache(maxsize=4096)
-def activation_moments(phi: Curve, mean: float, between: float, within: float) -> ActivationMoments:
+def activation_moments(
+    phi: Pointwise, mean: float, between: float, within: float
+) -> ActivationMoments:
     """Moments of `phi` under a Gaussian of this mean and variance `between + within`.
 
     Composite Gauss–Legendre with panels that end at the kinks: plain Gauss–Hermite converges only
@@ -96,18 +116,20 @@ def activation_moments(phi: Curve, mean: float, between: float, within: float) -
     """
     x, weights = _gaussian(phi, mean, math.sqrt(between + within))
     value, slope = phi(x)
+    common, slope_common = _common(phi, mean, math.sqrt(between), math.sqrt(within))
     return ActivationMoments(
         mean=_dot(weights, value),
         second=_dot(weights, value**2),
-        common=_common(phi, mean, math.sqrt(between), math.sqrt(within)),
+        common=common,
         slope=_dot(weights, slope),
         slope_second=_dot(weights, slope**2),
+        slope_common=slope_common,
     )
 
 
 @lru_cache(maxsize=1024)
 def largest_moments(
-    phi: Curve, mean: float, between: float, within: float, count: int
+    phi: Pointwise, mean: float, between: float, within: float, count: int
 ) -> ActivationMoments:
     """Moments of the largest of `count` values φ(M + √within z), M ~ N(mean, between) in common.
 
@@ -121,26 +143,33 @@ def largest_moments(
     weights = count * weights * below ** (count - 1)
     value, slope = phi(outer[:, None] + math.sqrt(within) * z[None, :])
     of_unit = value @ weights
+    slope_of_unit = slope @ weights
     return ActivationMoments(
         mean=_dot(outer_weights, of_unit),
         second=_dot(outer_weights, value**2 @ weights),
         common=_dot(outer_weights, of_unit**2),
-        slope=_dot(outer_weights, slope @ weights),
+        slope=_dot(outer_weights, slope_of_unit),
         slope_second=_dot(outer_weights, slope**2 @ weights),
+        slope_common=_dot(outer_weights, slope_of_unit**2),
     )
 
 
-def _common(phi: Curve, mean: float, between: float, within: float) -> float:
+def _common(phi: Pointwise, mean: float, between: float, within: float) -> tuple[float, float]:
+    """E_M (E_z φ)² and E_M (E_z φ′)²."""
     outer, outer_weights = _gaussian(phi, mean, between)
     if within == 0:
-        return _dot(outer_weights, phi(outer)[0] ** 2)
+        value, slope = phi(outer)
+        return _dot(outer_weights, value**2), _dot(outer_weights, slope**2)
     inner, inner_weights = _panels(np.linspace(-REACH, REACH, 19))
     inner_weights = inner_weights * np.exp(-(inner**2) / 2) / math.sqrt(2 * math.pi)
-    value, _ = phi(outer[:, None] + within * inner[None, :])
-    return _dot(outer_weights, (value @ inner_weights) ** 2)
+    value, slope = phi(outer[:, None] + within * inner[None, :])
+    return (
+        _dot(outer_weights, (value @ inner_weights) ** 2),
+        _dot(outer_weights, (slope @ inner_weights) ** 2),
+    )
 
 
-def _gaussian(phi: Curve, mean: float, sigma: float) -> tuple[Floats, Floats]:
+def _gaussian(phi: Pointwise, mean: float, sigma: float) -> tuple[Floats, Floats]:
     """Nodes x and weights for expectations under N(mean, sigma²)."""
     if sigma == 0:
         return np.array([mean]), np.ones(1)

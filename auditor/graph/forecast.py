@@ -13,16 +13,20 @@ from auditor.graph.layer_tail import layer_tail
 from auditor.graph.operators import KERNEL_OPS, Op
 from auditor.graph.paths import before_kernels, kernel_depth, trunk
 from auditor.graph.signal import STANDARD, Backward, Signal, Transfer
+from auditor.graph.trainable_reach import learned_calls
 from auditor.graph.transfer import NORMALIZING, transfer
 
-#: log ‖∂L/∂h‖² of the random and of the coherent part.
-LogGradient = tuple[float, float]
-NO_GRADIENT: LogGradient = (-math.inf, -math.inf)
+#: log ‖∂L/∂h‖² of the random, of the coherent and of the common part.
+LogGradient = tuple[float, float, float]
+NO_GRADIENT: LogGradient = (-math.inf, -math.inf, -math.inf)
+UNIT_GRADIENT: LogGradient = (0.0, -math.inf, -math.inf)
 #: Calls that divide a gradient's norm by the root of the positions they average: no layer's doing,
 #: so that the growth rate is taken on either side of them.
 AVERAGING = frozenset({Op.AVERAGE_POOL, Op.GLOBAL_AVERAGE_POOL, Op.REDUCE})
 #: Share of the calls that must be covered for a rate of the whole model.
 MOST = 0.5
+#: The ends that are compared are this share of the layers each, at least one.
+END_SHARE = 8
 #: Fewest points left over after a level a stage and the slope.
 FREEDOM = 2
 
@@ -41,9 +45,16 @@ class CallForecast:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """The static estimate. `covered` is the share of calls on the way to the output it covers."""
+    """The static estimate. `covered` is the share of calls on the way to the output it covers.
+
+    gradient_ratio: predicted ‖∂L/∂h‖ of the first eighth of the kernel layers over that of the
+    last eighth, as the probe measures it; None where no growth rate is given. depth: kernel-bearing
+    layers on the longest path from the first trainable weight to an output.
+    """
 
     growth_rate: float | None = None
+    gradient_ratio: float | None = None
+    depth: int = 0
     calls: Mapping[str, CallForecast] = field(default_factory=dict)
     covered: float = 0.0
 
@@ -67,14 +78,17 @@ def forecast(graph: LayerGraph) -> Forecast | None:
     gradients = _backward(graph, transfers)
     calls = {
         call_id: CallForecast(
-            gain=_gain(made, gradients[call_id]), variance=made.signal.mean_square
+            gain=_gain(graph, call_id, made, gradients[call_id]), variance=made.signal.mean_square
         )
         for call_id, made in transfers.items()
     }
     covered = sum(call.id in transfers for call in way) / len(way)
-    enough = covered >= MOST
+    points = _points(graph, way, transfers, gradients) if covered >= MOST else []
+    rate = _growth(points)
     return Forecast(
-        growth_rate=_growth(graph, way, transfers, gradients, heads) if enough else None,
+        growth_rate=rate,
+        gradient_ratio=_ratio(points) if rate is not None else None,
+        depth=_depth(graph),
         calls={
             call_id: made
             for call_id, made in calls.items()
@@ -108,7 +122,7 @@ def _backward(graph: LayerGraph, transfers: Mapping[str, Transfer]) -> dict[str,
     """
     gradients = {call.id: NO_GRADIENT for call in graph.calls}
     for call_id, _ in graph.outputs:
-        gradients[call_id] = _plus(gradients[call_id], (0.0, -math.inf))
+        gradients[call_id] = _plus(gradients[call_id], UNIT_GRADIENT)
     for call in reversed(graph.calls):
         made = transfers.get(call.id)
         for slot, source in enumerate(graph.predecessors(call.id)):
@@ -122,58 +136,111 @@ def _backward(graph: LayerGraph, transfers: Mapping[str, Transfer]) -> dict[str,
 def _through(matrix: Backward, gradient: LogGradient) -> LogGradient:
     with np.errstate(divide="ignore"):
         logs = np.log(np.maximum(matrix, 0.0))
-    scatter, coherent = (np.logaddexp(row[0] + gradient[0], row[1] + gradient[1]) for row in logs)
-    return float(scatter), float(coherent)
+    random, coherent, common = np.logaddexp.reduce(logs + np.array(gradient), axis=1)
+    return float(random), float(coherent), float(common)
 
 
 def _plus(one: LogGradient, other: LogGradient) -> LogGradient:
-    return float(np.logaddexp(one[0], other[0])), float(np.logaddexp(one[1], other[1]))
+    random, coherent, common = np.logaddexp(one, other)
+    return float(random), float(coherent), float(common)
 
 
-def _gain(made: Transfer, gradient: LogGradient) -> float:
-    """√(power to the first input / power from the output)."""
+def _power(gradient: LogGradient) -> float:
+    """Logarithm of the whole power."""
+    return float(np.logaddexp.reduce(gradient))
+
+
+def _gain(graph: LayerGraph, call_id: str, made: Transfer, gradient: LogGradient) -> float:
+    """√(power to the first input / power from the output), by all slots that input is in."""
     if not made.inputs:
         return 1.0
-    before = gradient if max(gradient) > -math.inf else (0.0, -math.inf)
-    after = _through(made.inputs[0], before)
-    growth = np.logaddexp(*after) - np.logaddexp(*before)
-    return math.exp(min(float(growth) / 2, 700.0))
+    before = gradient if max(gradient) > -math.inf else UNIT_GRADIENT
+    sources = [source.id for source in graph.predecessors(call_id)]
+    after = NO_GRADIENT
+    for source, matrix in zip(sources, made.inputs, strict=False):
+        if source == sources[0]:
+            after = _plus(after, _through(matrix, before))
+    growth = _power(after) - _power(before)
+    return math.exp(min(growth / 2, 700.0))
 
 
-def _growth(
+@dataclass(frozen=True, kw_only=True)
+class _Point:
+    """A kernel-bearing layer: the call at the end of its tail, and log ‖∂L/∂h‖ there.
+
+    stretch: number of calls before it that are not covered, or that average positions.
+    """
+
+    end: LayerCall
+    depth: int
+    stretch: int
+    norm: float
+
+
+def _points(
     graph: LayerGraph,
     way: tuple[LayerCall, ...],
     transfers: Mapping[str, Transfer],
     gradients: Mapping[str, LogGradient],
-    heads: frozenset[str],
-) -> float | None:
-    """Factor on ‖∂L/∂h‖ a kernel-bearing layer, toward the input, by least squares on depth.
+) -> list[_Point]:
+    """The layers that gradients are compared at, in order of depth: those the probe measures.
 
-    As the probe measures it: points are the hidden layers with a kernel, each after its own
-    normalization and activation, compared within stages of equal shape, or else of equal extent in
-    space and time. A stage also ends where the gradient passes a call that is not covered or that
-    averages positions.
+    Each stands at the end of its own normalization and activation. A head that ends in an
+    activation is left out, and what lies before the first trainable weight.
     """
     depth = kernel_depth(graph)
+    learned = learned_calls(graph)
+    outputs = {call_id for call_id, _ in graph.outputs}
     stretch: dict[str, int] = {}
     for call in graph.calls:
         # The least of the branches: a side branch that averages ends no stage of its trunk.
         before = min((stretch[source.id] for source in graph.predecessors(call.id)), default=0)
         stretch[call.id] = before + (call.id not in transfers or call.op in AVERAGING)
-    points: list[tuple[LayerCall, int, float]] = []
+    points: dict[str, _Point] = {}
     for call in way:
-        if call.op not in KERNEL_OPS or call.id in heads:
+        if call.op not in KERNEL_OPS:
             continue
-        end = layer_tail(graph, call)[-1]
-        if end.id not in transfers:
+        tail = layer_tail(graph, call)
+        end = tail[-1]
+        activated = any(member.activation is not None for member in tail)
+        if end.id not in transfers or end.id not in learned or (end.id in outputs and activated):
             continue
-        power = float(np.logaddexp(*gradients[end.id]))
+        power = _power(gradients[end.id])
         if math.isfinite(power):
-            points.append((end, depth[call.id], power / 2))
+            points[end.id] = _Point(
+                end=end, depth=depth[call.id], stretch=stretch[end.id], norm=power / 2
+            )
+    return sorted(points.values(), key=lambda point: point.depth)
+
+
+def _depth(graph: LayerGraph) -> int:
+    learned = learned_calls(graph)
+    depth: dict[str, int] = {}
+    for call in graph.calls:
+        before = max((depth[source.id] for source in graph.predecessors(call.id)), default=0)
+        depth[call.id] = before + (call.op in KERNEL_OPS and call.id in learned)
+    return max((depth[call.id] for call in graph.output_calls), default=0)
+
+
+def _ratio(points: list[_Point]) -> float:
+    """The median of the first eighth of the layers over that of the last eighth."""
+    count = max(1, round(len(points) / END_SHARE))
+    norms = [point.norm for point in points]
+    change = float(np.median(norms[:count]) - np.median(norms[-count:]))
+    return math.exp(max(-700.0, min(change, 700.0)))
+
+
+def _growth(points: list[_Point]) -> float | None:
+    """Factor on ‖∂L/∂h‖ a kernel-bearing layer, toward the input, by least squares on depth.
+
+    Layers are compared within stages of equal shape, or else of equal extent in space and time. A
+    stage also ends where the gradient passes a call that is not covered or that averages positions.
+    """
     for stage_of in (_shape, _extent):
         stages: dict[Hashable, list[tuple[int, float]]] = {}
-        for end, level, norm in points:
-            stages.setdefault((stretch[end.id], stage_of(end)), []).append((level, norm))
+        for point in points:
+            stage = point.stretch, stage_of(point.end)
+            stages.setdefault(stage, []).append((point.depth, point.norm))
         if len(points) - len(stages) >= FREEDOM and (rate := _slope(stages)) is not None:
             return rate
     return None

@@ -11,7 +11,7 @@ from auditor.graph.dimensions import channels, sizes, spatial
 from auditor.graph.initializers import WeightLaw, weight_law
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.operators import Op
-from auditor.graph.signal import Signal, Transfer
+from auditor.graph.signal import NO_WAY, Signal, Transfer
 from auditor.graph.statistics import WeightStatistics
 
 
@@ -129,15 +129,21 @@ def _affine(
     offset, offset_variance = (bias.mean, bias.variance) if bias else (0.0, 0.0)
     scatter = incoming * values.variance
     share = incoming * values.mean_square
+    raised = incoming * values.mean**2
     return Transfer(
         signal=Signal(
             mean=drift * signal.mean + offset,
             between=scatter * signal.mean**2 + share * signal.between + offset_variance,
             within=share * signal.within,
+            shared=share * signal.shared,
         ),
         inputs=(
             np.array(
-                [[scatter, scatter], [incoming * values.mean**2, drift * units * values.mean]]
+                [
+                    [scatter, scatter, 0.0],
+                    [raised, drift * units * values.mean, raised],
+                    [0.0, 0.0, scatter],
+                ]
             ),
         ),
     )
@@ -149,7 +155,7 @@ def embedding(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -
     if table is None:
         return None
     made = Signal(mean=table.mean, between=0.0, within=table.variance)
-    return Transfer(signal=made, inputs=(np.zeros((2, 2)),) * len(signals))
+    return Transfer(signal=made, inputs=(NO_WAY,) * len(signals))
 
 
 def _padding_share(call: LayerCall) -> float:

@@ -1,26 +1,61 @@
-"""Mean-field laws of the calls without a kernel: normalization, pooling, dropout, merging."""
+"""Mean-field laws of the calls of one input without a kernel: normalization, pooling, dropout."""
 
 from __future__ import annotations
 
 import math
-import operator
-from collections import Counter
-from collections.abc import Sequence
-from itertools import accumulate
+from dataclasses import replace
 
 import numpy as np
 
 from auditor.graph.activations import Curve, activation_moments, largest_moments
-from auditor.graph.dimensions import dimension, number, window
+from auditor.graph.dimensions import number, own_config, window
 from auditor.graph.kernel_laws import WeightMoments, weight_moments
 from auditor.graph.layer_graph import LayerCall, LayerGraph
-from auditor.graph.operators import Op
-from auditor.graph.signal import THROUGH, TINY, Drawn, Signal, Transfer, after_activation
+from auditor.graph.operators import SHAPE_OPS, Op
+from auditor.graph.signal import (
+    THROUGH,
+    TINY,
+    Backward,
+    Drawn,
+    Signal,
+    Transfer,
+    after_activation,
+    backward,
+)
+
+#: Operations along an axis that are a sum or a mean, in Keras and in ONNX.
+MEANS = frozenset({"Mean", "ReduceMean", "Average", "GlobalAveragePool"})
+SUMS = frozenset({"Sum", "ReduceSum"})
+#: Sizes taken for axes that a model leaves open: of sequences, and of images and volumes along
+#: each axis. The probe's synthetic batches have the same.
+OPEN_SEQUENCE = 16
+OPEN_SIZES = {4: 64, 5: 16}
 
 
-def passing(_: LayerGraph, __: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
+def passing(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
     """What gives its one input on, in distribution."""
-    return Transfer(signal=signals[0], inputs=(THROUGH,)) if len(signals) == 1 else None
+    if len(signals) != 1:
+        return None
+    (signal,) = signals
+    drawn, shared = signal.drawn, signal.shared
+    if call.op in SHAPE_OPS and drawn is not None:
+        # Its values are no longer at the places they were drawn at.
+        drawn = Drawn(phi=drawn.phi, mean=drawn.mean, between=drawn.between, within=drawn.within)
+    if call.op is Op.REPEAT and _rank(call.out_shapes) > _rank(call.in_shapes):
+        shared = signal.within
+    made = Signal(
+        mean=signal.mean,
+        between=signal.between,
+        within=signal.within,
+        shared=shared,
+        drawn=drawn,
+    )
+    return Transfer(signal=made, inputs=(THROUGH,))
+
+
+def _rank(shapes: tuple[object, ...]) -> int:
+    first = shapes[0] if shapes else None
+    return len(first) if isinstance(first, tuple) else 0
 
 
 def dropout(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
@@ -35,15 +70,19 @@ def dropout(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Tran
             mean=signal.mean,
             between=signal.between,
             within=signal.within + odds * signal.mean_square,
+            shared=signal.shared,
         ),
-        inputs=(np.array([[1 + odds, odds], [0.0, 1.0]]),),
+        inputs=(backward(1 + odds, 1.0, 1.0),),
     )
 
 
 def batch_norm(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
     """Divides each unit by its standard deviation over the batch (Yang et al. 2019)."""
     (signal,) = signals[:1]
-    return _normalized(graph, call, Signal(mean=0.0, between=0.0, within=1.0), signal.within)
+    if signal.within <= TINY:
+        return None
+    unit = Signal(mean=0.0, between=0.0, within=1.0, shared=signal.shared / signal.within)
+    return _normalized(graph, call, unit, signal.within)
 
 
 def layer_norm(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
@@ -52,11 +91,10 @@ def layer_norm(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) 
     variance = signal.variance
     if variance <= TINY:
         return None
-    unit = Signal(mean=0.0, between=signal.between / variance, within=signal.within / variance)
-    made = _normalized(graph, call, unit, variance)
+    made = _normalized(graph, call, _divided(signal, variance, mean=0.0), variance)
     if made is None or call.op is not Op.LAYER_NORM:
         return made
-    return Transfer(signal=made.signal, inputs=(made.inputs[0] * np.array([[1.0], [0.0]]),))
+    return Transfer(signal=made.signal, inputs=(made.inputs[0] * np.array([[1.0], [0.0], [1.0]]),))
 
 
 def rms_norm(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
@@ -65,10 +103,32 @@ def rms_norm(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) ->
     q = signal.mean_square
     if q <= TINY:
         return None
-    unit = Signal(
-        mean=signal.mean / math.sqrt(q), between=signal.between / q, within=signal.within / q
+    return _normalized(graph, call, _divided(signal, q, mean=signal.mean), q)
+
+
+def unit_norm(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
+    """Divides each sample by its length √(n·q): an RMS normalization over the root of the width."""
+    (signal,) = signals[:1]
+    shape, q = call.in_shape, signal.mean_square
+    width = shape[-1] if shape else None
+    if call.kind not in ("UnitNormalization", "Normalize") or not isinstance(width, int):
+        return None
+    if width < 1 or q <= TINY:
+        return None
+    divisor = width * q
+    return Transfer(
+        signal=_divided(signal, divisor, mean=signal.mean),
+        inputs=(THROUGH / divisor,),
     )
-    return _normalized(graph, call, unit, q)
+
+
+def _divided(signal: Signal, divisor: float, *, mean: float) -> Signal:
+    return Signal(
+        mean=mean / math.sqrt(divisor),
+        between=signal.between / divisor,
+        within=signal.within / divisor,
+        shared=signal.shared / divisor,
+    )
 
 
 def _normalized(
@@ -87,23 +147,95 @@ def _normalized(
             mean=gamma.mean * math.sqrt(shrink) * unit.mean + beta.mean,
             between=scale * unit.between + gamma.variance * shrink * unit.mean**2 + beta.variance,
             within=scale * unit.within,
+            shared=scale * unit.shared,
         ),
-        inputs=(
-            np.array([[scale, gamma.variance * shrink], [0.0, gamma.mean**2 * shrink]]) / divisor,
-        ),
+        inputs=(backward(scale, gamma.mean**2 * shrink, scale) / divisor,),
     )
 
 
 def average_pool(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
-    """The mean over a window; positions are taken to differ as samples do."""
+    """The mean over a window; positions differ as samples do, but for what they share."""
     (signal,) = signals[:1]
-    positions = window(call)
+    positions = taps(call)
     if positions is None:
         return None
+    return _averaged(signal, positions, whole=call.op is Op.GLOBAL_AVERAGE_POOL)
+
+
+def _averaged(signal: Signal, positions: float, *, whole: bool) -> Transfer:
+    left = signal.shared + signal.positional / positions
     return Transfer(
-        signal=Signal(mean=signal.mean, between=signal.between, within=signal.within / positions),
-        inputs=(THROUGH / positions,),
+        signal=Signal(
+            mean=signal.mean,
+            between=signal.between,
+            within=left,
+            shared=left if whole else signal.shared,
+        ),
+        inputs=((_to_all() if whole else THROUGH) / positions,),
     )
+
+
+def _to_all() -> Backward:
+    """One gradient handed to all positions of a sample alike."""
+    return np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+
+
+def reduction(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
+    """Sums and means along axes of positions, the batch and the units apart."""
+    (signal,) = signals[:1]
+    if call.kind not in MEANS | SUMS or call.in_shape is None:
+        return None
+    axes = reduced_axes(call)
+    rank = len(call.in_shape)
+    units = 1 if call.nodes and rank > 3 else rank - 1
+    if axes is None or not axes or units in axes or 0 in axes:
+        return None
+    counts = [_open_size(call.in_shape[axis], rank) for axis in axes]
+    positions = float(math.prod(counts))
+    made = _averaged(signal, positions, whole=len(axes) == rank - 2)
+    if call.kind in MEANS:
+        return made
+    total = positions**2
+    sums = Signal(
+        mean=positions * made.signal.mean,
+        between=total * made.signal.between,
+        within=total * made.signal.within,
+        shared=total * made.signal.shared,
+    )
+    return Transfer(signal=sums, inputs=tuple(matrix * total for matrix in made.inputs))
+
+
+def reduced_axes(call: LayerCall) -> tuple[int, ...] | None:
+    """The axes, none negative, that a reduction goes over; None where they are not known."""
+    if call.in_shape is None:
+        return None
+    rank = len(call.in_shape)
+    axes = call.config.get("axis", call.config.get("axes"))
+    axes = (axes,) if isinstance(axes, int) and not isinstance(axes, bool) else axes
+    if not isinstance(axes, (list, tuple)):
+        return None
+    found = tuple(axis % rank for axis in axes if isinstance(axis, int) and -rank <= axis < rank)
+    return found if len(found) == len(axes) else None
+
+
+def taps(call: LayerCall) -> float | None:
+    """Positions a pooling call reduces to one, open axes taken as the probe's batches have them."""
+    known = window(call)
+    shape = call.in_shape
+    if known is not None or call.op not in (Op.GLOBAL_AVERAGE_POOL, Op.GLOBAL_MAX_POOL):
+        return known
+    if shape is None or len(shape) < 3:
+        return None
+    first = own_config(call).get("data_format") == "channels_first" or bool(call.nodes)
+    return float(
+        math.prod(_open_size(s, len(shape)) for s in (shape[2:] if first else shape[1:-1]))
+    )
+
+
+def _open_size(size: object, rank: int) -> int:
+    if isinstance(size, int) and size > 0:
+        return size
+    return OPEN_SIZES.get(rank, OPEN_SEQUENCE)
 
 
 def max_pool(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
@@ -113,7 +245,7 @@ def max_pool(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Tra
     largest of four values behind a ReLU is positive 15 times in 16.
     """
     (signal,) = signals[:1]
-    positions = window(call)
+    positions = taps(call)
     if positions is None or signal.within <= 0:
         return None
     linear = Drawn(
@@ -126,71 +258,11 @@ def max_pool(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Tra
         return None
     steeper = largest.slope_second / usual.slope_second
     straight = (largest.slope / usual.slope) ** 2 if usual.slope else steeper
-    return Transfer(signal=after_activation(largest, None), inputs=(np.diag([steeper, straight]),))
-
-
-def total(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
-    """Sum, difference or mean.
-
-    Different branches are taken to be uncorrelated, as behind a kernel of mean zero they are; one
-    branch that comes in twice is the same signal twice.
-    """
-    share = 1 / len(signals) if call.op is Op.AVERAGE else 1.0
-    weights: dict[str, float] = {}
-    by_source: dict[str, Signal] = {}
-    sources = [source.id for source in graph.predecessors(call.id)]
-    repeats = Counter(sources)
-    for index, (source, signal) in enumerate(zip(sources, signals, strict=True)):
-        sign = -1.0 if call.op is Op.SUBTRACT and index else 1.0
-        weights[source] = weights.get(source, 0.0) + sign * share
-        by_source[source] = signal
+    made = after_activation(largest, None)
+    if call.op is Op.GLOBAL_MAX_POOL:
+        made = replace(made, shared=made.within)
     return Transfer(
-        signal=Signal(
-            mean=sum(weights[source] * x.mean for source, x in by_source.items()),
-            between=sum(weights[source] ** 2 * x.between for source, x in by_source.items()),
-            within=sum(weights[source] ** 2 * x.within for source, x in by_source.items()),
-        ),
-        # The gradient's parts for one source are added as powers, so its factor is split evenly.
-        inputs=tuple(THROUGH * weights[source] ** 2 / repeats[source] for source in sources),
-    )
-
-
-def product(_: LayerGraph, __: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
-    """Independent factors."""
-    mean = math.prod(x.mean for x in signals)
-    common = math.prod(x.mean**2 + x.between for x in signals)
-    second = math.prod(x.mean_square for x in signals)
-    squares = _others([x.mean_square for x in signals])
-    straights = _others([x.mean**2 for x in signals])
-    inputs = [
-        np.array([[square, square - straight], [0.0, straight]])
-        for square, straight in zip(squares, straights, strict=True)
-    ]
-    return Transfer(
-        signal=Signal(mean=mean, between=max(common - mean**2, 0.0), within=second - common),
-        inputs=tuple(inputs),
-    )
-
-
-def _others(factors: Sequence[float]) -> list[float]:
-    """For each factor the product of all others, without dividing by what may be zero."""
-    before = accumulate(factors[:-1], operator.mul, initial=1.0)
-    after = accumulate(reversed(factors[1:]), operator.mul, initial=1.0)
-    return [one * other for one, other in zip(before, reversed(list(after)), strict=True)]
-
-
-def concatenation(_: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> Transfer | None:
-    """Units side by side: each input has its share of them, and of the gradient's power."""
-    axis = call.config.get("axis", -1)
-    axis = axis if isinstance(axis, int) and not isinstance(axis, bool) else -1
-    known = [size for shape in call.in_shapes if (size := dimension(shape, axis))]
-    widths = known if len(known) == len(signals) else [1] * len(signals)
-    units = sum(widths)
-    shares = [width / units for width in widths]
-    mean = sum(share * x.mean for share, x in zip(shares, signals, strict=True))
-    common = sum(share * (x.mean**2 + x.between) for share, x in zip(shares, signals, strict=True))
-    within = sum(share * x.within for share, x in zip(shares, signals, strict=True))
-    return Transfer(
-        signal=Signal(mean=mean, between=max(common - mean**2, 0.0), within=within),
-        inputs=tuple(THROUGH * share for share in shares),
+        signal=made,
+        # What is left of a window is one of its positions: nothing stays in common.
+        inputs=(np.array([[steeper, 0.0, steeper], [0.0, straight, 0.0], [0.0, 0.0, 0.0]]),),
     )

@@ -9,7 +9,7 @@ import numpy as np
 from auditor.graph.kernel_laws import WeightMoments, weight_moments
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.operators import Op
-from auditor.graph.signal import STANDARD, Signal, Transfer
+from auditor.graph.signal import STANDARD, THROUGH, Signal, Transfer, backward
 
 #: ONNX nodes with a constant operand, which their configuration holds as "A" or "B".
 ONNX_KINDS = {"Add": "Add", "Sub": "Subtract", "Mul": "Multiply", "Div": "Divide"}
@@ -20,7 +20,7 @@ def scaling(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> 
     """γ·x + β with constants; the layer Normalization standardises instead."""
     (signal,) = signals[:1]
     if call.kind == "Normalization":
-        return Transfer(signal=STANDARD, inputs=(np.eye(2),))
+        return Transfer(signal=STANDARD, inputs=(THROUGH,))
     constants = scale_and_offset(graph, call)
     if constants is None:
         return None
@@ -32,8 +32,9 @@ def scaling(graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]) -> 
             + factor.variance * signal.mean**2
             + offset.variance,
             within=factor.mean_square * signal.within,
+            shared=factor.mean_square * signal.shared,
         ),
-        inputs=(np.array([[factor.mean_square, factor.variance], [0.0, factor.mean**2]]),),
+        inputs=(backward(factor.mean_square, factor.mean**2, factor.mean_square),),
     )
 
 

@@ -7,14 +7,31 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from auditor.graph import kernel_laws, layer_laws
-from auditor.graph.activations import ActivationMoments, activation_moments, curve
+from auditor.graph import attention_laws, kernel_laws, layer_laws, merge_laws, recurrent_laws
+from auditor.graph.activations import (
+    ActivationMoments,
+    Pointwise,
+    activation_moments,
+    curve,
+)
+from auditor.graph.interval import Interval
 from auditor.graph.layer_graph import LayerCall, LayerGraph
-from auditor.graph.operators import SHAPE_OPS, Op
+from auditor.graph.operators import RECURRENT_OPS, SHAPE_OPS, Op
+from auditor.graph.pointwise import After, operation
 from auditor.graph.scaling import scale_and_offset, scaling
-from auditor.graph.signal import STANDARD, Backward, Drawn, Signal, Transfer, after_activation
+from auditor.graph.signal import (
+    STANDARD,
+    THROUGH,
+    Backward,
+    Drawn,
+    Signal,
+    Transfer,
+    after_activation,
+    backward,
+)
 
 #: What raw pixels are: uniform on 0 … 255.
+PIXELS = Interval(low=0.0, high=255.0)
 PIXEL_MEAN, PIXEL_VARIANCE = 127.5, 255.0**2 / 12
 #: An input that the model itself multiplies by less than this is taken to be pixels.
 SMALL_SCALE = 0.05
@@ -38,7 +55,7 @@ def transfer(
         return None
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         made = law(graph, call, known)
-        made = _activated(call, made, head=head) if made is not None else None
+        made = _activated(graph, call, made, head=head) if made is not None else None
     return made if made is not None and made.signal.usable else None
 
 
@@ -56,29 +73,76 @@ def _input(graph: LayerGraph, call: LayerCall) -> Signal:
     return STANDARD
 
 
-def _activated(call: LayerCall, made: Transfer, *, head: bool) -> Transfer | None:
+def _activated(
+    graph: LayerGraph, call: LayerCall, made: Transfer, *, head: bool
+) -> Transfer | None:
     """The transfer with the call's fused (or own) activation after it."""
+    if call.op in RECURRENT_OPS:
+        return made  # its activations are inside
     if call.activation is None:
         return made
-    signal = made.signal
-    if not signal.usable:
+    if not made.signal.usable:
         return None
-    if call.activation == "softmax" and head:
-        width = call.out_shape[-1] if call.out_shape else None
-        if not isinstance(width, int) or width < 1:
-            return None
-        return Transfer(signal=_softmax(width, signal), inputs=made.inputs)
+    if call.activation == "softmax":
+        return _softmax(call, made, head=head)
     phi = curve(call.activation, activation_settings(call))
-    if phi is None:
-        return None
-    drawn = Drawn(phi=phi, mean=signal.mean, between=signal.between, within=signal.within)
-    moments = activation_moments(phi, signal.mean, signal.between, signal.within)
+    return _curved(graph, call, made, phi, head=head) if phi is not None else None
+
+
+def _curved(
+    graph: LayerGraph, call: LayerCall, made: Transfer, phi: Pointwise, *, head: bool
+) -> Transfer | None:
+    """The transfer with a pointwise function after it, its input taken as Gaussian."""
+    signal = made.signal
+    origin = call.id
+    if call.op in (Op.ACTIVATION, Op.ELEMENTWISE):
+        origin = graph.predecessors(call.id)[0].id
+    mean, between, within = signal.mean, signal.between, signal.within
+    moments = activation_moments(phi, mean, between, within)
+    level = moments
+    if signal.shared > 0:
+        shared = min(signal.shared, within)
+        level = activation_moments(phi, mean, between + shared, within - shared)
     if not math.isfinite(moments.second) or not math.isfinite(moments.slope_second):
         return None
+    drawn = Drawn(phi=phi, mean=mean, between=between, within=within, origin=origin)
+    slope = _slope(moments, level)
     return Transfer(
-        signal=after_activation(moments, drawn),
-        inputs=made.inputs if head else tuple(m @ _slope(moments) for m in made.inputs),
+        signal=after_activation(moments, drawn, level.common),
+        inputs=made.inputs if head else tuple(m @ slope for m in made.inputs),
     )
+
+
+def _elementwise(
+    graph: LayerGraph, call: LayerCall, signals: tuple[Signal, ...]
+) -> Transfer | None:
+    """A single operation on its input's own distribution, as far as it is that of a curve."""
+    phi = operation(call)
+    if phi is None or len(signals) != 1:
+        return None
+    (signal,) = signals
+    made = Transfer(signal=signal, inputs=(THROUGH,))
+    drawn = signal.drawn
+    if drawn is None:
+        return _curved(graph, call, made, phi, head=False)
+    law = drawn.mean, drawn.between, drawn.within
+    after, before = (
+        activation_moments(After(phi, drawn.phi), *law),
+        activation_moments(drawn.phi, *law),
+    )
+    if not math.isfinite(after.second) or not math.isfinite(after.slope_second):
+        return None
+    if before.slope_second <= 0:
+        return None
+    both = Drawn(
+        phi=After(phi, drawn.phi),
+        mean=drawn.mean,
+        between=drawn.between,
+        within=drawn.within,
+        origin=drawn.origin,
+    )
+    factor = after.slope_second / before.slope_second
+    return Transfer(signal=after_activation(after, both), inputs=(THROUGH * factor,))
 
 
 def activation_settings(call: LayerCall) -> Mapping[str, object]:
@@ -96,21 +160,29 @@ def activation_settings(call: LayerCall) -> Mapping[str, object]:
     return settings if isinstance(settings, Mapping) else {}
 
 
-def _slope(moments: ActivationMoments) -> Backward:
-    """φ′ on the gradient: its fluctuation turns coherent gradient into random."""
-    coherent = moments.slope**2
-    return np.array(
-        [[moments.slope_second, max(moments.slope_second - coherent, 0.0)], [0.0, coherent]]
-    )
+def _slope(moments: ActivationMoments, level: ActivationMoments) -> Backward:
+    """φ′ on the gradient: its fluctuation turns coherent and common gradient into random."""
+    return backward(moments.slope_second, moments.slope**2, level.slope_common)
 
 
-def _softmax(width: int, logits: Signal) -> Signal:
-    """Moments of a softmax over `width` nearly Gaussian logits, by those of the log-normal."""
-    mean = 1 / width
-    second = min(math.exp(min(logits.variance, 50.0)) / width**2, 1 / width)
+def _softmax(call: LayerCall, made: Transfer, *, head: bool) -> Transfer | None:
+    """A softmax over nearly Gaussian logits, by the quadrature of attention's weights.
+
+    Jᵀg = a ⊙ (g − a·g): of a random gradient's power Σa²/n is left.
+    """
+    width = call.out_shape[-1] if call.out_shape else None
+    if not isinstance(width, int) or width < 1:
+        return None
+    logits = made.signal
+    spread = attention_laws.concentration(width, float(f"{logits.variance:.6g}"))
+    mean, second = 1 / width, spread / width
     share = logits.within / logits.variance if logits.variance else 1.0
-    spread = second - mean**2
-    return Signal(mean=mean, between=spread * (1 - share), within=spread * share)
+    variance = max(second - mean**2, 0.0)
+    signal = Signal(mean=mean, between=variance * (1 - share), within=variance * share)
+    if head:
+        return Transfer(signal=signal, inputs=made.inputs)
+    slope = backward(second * (1 - mean), 0.0, 0.0)
+    return Transfer(signal=signal, inputs=tuple(m @ slope for m in made.inputs))
 
 
 #: Calls whose output is their input in distribution.
@@ -126,6 +198,7 @@ LAWS: Mapping[Op, Law] = {
     Op.CONV: kernel_laws.kernel,
     Op.DEPTHWISE_CONV: kernel_laws.kernel,
     Op.CONV_TRANSPOSE: kernel_laws.kernel,
+    Op.LOCALLY_CONNECTED: kernel_laws.kernel,
     Op.SEPARABLE_CONV: kernel_laws.separable,
     Op.EMBEDDING: kernel_laws.embedding,
     Op.DROPOUT: layer_laws.dropout,
@@ -139,9 +212,23 @@ LAWS: Mapping[Op, Law] = {
     Op.GLOBAL_AVERAGE_POOL: layer_laws.average_pool,
     Op.MAX_POOL: layer_laws.max_pool,
     Op.GLOBAL_MAX_POOL: layer_laws.max_pool,
-    Op.ADD: layer_laws.total,
-    Op.SUBTRACT: layer_laws.total,
-    Op.AVERAGE: layer_laws.total,
-    Op.MULTIPLY: layer_laws.product,
-    Op.CONCATENATE: layer_laws.concatenation,
+    Op.UNIT_NORM: layer_laws.unit_norm,
+    Op.REDUCE: layer_laws.reduction,
+    Op.ELEMENTWISE: _elementwise,
+    Op.ADD: merge_laws.total,
+    Op.SUBTRACT: merge_laws.total,
+    Op.AVERAGE: merge_laws.total,
+    Op.MULTIPLY: merge_laws.product,
+    Op.CONCATENATE: merge_laws.concatenation,
+    Op.STACK: merge_laws.concatenation,
+    Op.MAXIMUM: merge_laws.extreme,
+    Op.MINIMUM: merge_laws.extreme,
+    Op.MATMUL: merge_laws.contraction,
+    Op.DOT: merge_laws.contraction,
+    Op.SIMPLE_RNN: recurrent_laws.recurrent,
+    Op.LSTM: recurrent_laws.recurrent,
+    Op.CONV_LSTM: recurrent_laws.recurrent,
+    Op.GRU: recurrent_laws.recurrent,
+    Op.ATTENTION: attention_laws.attention,
+    Op.DOT_ATTENTION: attention_laws.given_attention,
 }
