@@ -13,15 +13,15 @@ from auditor.onnx_import.interpreter.interpreter import Interpreter
 from auditor.onnx_import.interpreter.schedule import Step
 from auditor.onnx_import.interpreter.scope import Scope
 from auditor.onnx_import.interpreter.value import all_known
-from auditor.onnx_import.operators.table import Value
+from auditor.onnx_import.layer_run import LayerRun
 
 
 class OnnxLayer(keras.layers.Layer):  # type: ignore[misc]
     """The nodes of one layer call.
 
     It takes the tensors that come into the nodes, in the order of their first use, and gives those
-    that go out: one tensor, or a list. What comes in known (a shape) is taken from the model's
-    latest run. A layer that is called several times in a model runs the nodes of the latest call.
+    that go out: one tensor, or a list. What comes in known (a shape) is part of the `run`, that of
+    the model's latest call where none is given.
     """
 
     def __init__(self, name: str, runner: Interpreter) -> None:
@@ -29,10 +29,7 @@ class OnnxLayer(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(name=_scope(name), dtype="float32", autocast=False)
         self._id = name
         self._runner = runner
-        self._step: Step | None = None
-        self._known: dict[str, Value | StoredTensor] = {}
-        self._given: dict[str, Value] = {}
-        self._tensors: tuple[str, ...] = ()
+        self._latest: LayerRun | None = None
         self.built = True
 
     def take_id(self) -> None:
@@ -62,26 +59,35 @@ class OnnxLayer(keras.layers.Layer):  # type: ignore[misc]
         if not tensors or (lists and not all_known(v for v in held.values() if _is_value(v))):
             self._runner.run_nodes(step, scope)
             return
-        self._step, self._tensors = step, tuple(tensors)
-        self._known = {name: value for name, value in held.items() if name not in tensors}
+        run = self._latest = LayerRun(
+            step=step,
+            tensors=tuple(tensors),
+            known={name: value for name, value in held.items() if name not in tensors},
+            runner=self._runner,
+        )
         given = list(tensors.values())
-        outputs = self(given[0] if len(given) == 1 else given)
-        named = [name for name in step.outputs if name not in self._given]
-        scope.own.update(self._given)
-        several = isinstance(outputs, (list, tuple))
-        scope.own.update(zip(named, outputs if several else [outputs], strict=True))
+        outputs = self(given[0] if len(given) == 1 else given, run=run)
+        made = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        scope.own.update(run.left)
+        scope.own.update((name, made[place]) for name, place in run.places.items())
 
-    def call(self, inputs: Any) -> Any:
-        """The nodes' outputs that are tensors."""
-        if self._step is None:
+    def call(self, inputs: Any, run: LayerRun | None = None) -> Any:
+        """The nodes' outputs that are tensors, each once: a cast may hand on what it is given."""
+        run = run or self._latest
+        if run is None:
             raise ValueError(f"layer {self.name!r} runs within its model; call the model once")
         given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        scope = Scope(resolve=self._runner.constant, own=dict(self._known))
-        scope.own.update(zip(self._tensors, given, strict=True))
-        self._runner.run_nodes(self._step, scope)
-        outputs = {name: scope[name] for name in self._step.outputs}
-        self._given = {name: value for name, value in outputs.items() if not _is_tensor(value)}
-        tensors = [value for value in outputs.values() if _is_tensor(value)]
+        scope = Scope(resolve=self._runner.constant, own=dict(run.known))
+        scope.own.update(zip(run.tensors, given, strict=True))
+        self._runner.run_nodes(run.step, scope)
+        run.saw(scope)
+        outputs = {name: scope[name] for name in run.step.outputs}
+        run.left = {name: value for name, value in outputs.items() if not _is_tensor(value)}
+        named = {name: value for name, value in outputs.items() if _is_tensor(value)}
+        distinct = {id(value): value for value in named.values()}
+        places = {identity: place for place, identity in enumerate(distinct)}
+        run.places = {name: places[id(value)] for name, value in named.items()}
+        tensors = list(distinct.values())
         return tensors[0] if len(tensors) == 1 else tensors
 
 

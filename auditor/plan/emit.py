@@ -88,8 +88,8 @@ def as_python(plan: Plan, graph: LayerGraph) -> str:
     blocks = [f"# Settings recommended by geb-audit for {graph.name!a}."]
     if graph.format == "onnx":
         blocks[0] += (
-            "\n# An ONNX file is not trained itself: `model` is the Keras model it was made from, or"
-            "\n# auditor.onnx_import.to_keras(…), which makes one of the file."
+            "\n# An ONNX file is not trained itself: `model` is the Keras model it was made from,"
+            "\n# or what auditor.onnx_import.to_keras makes of the file."
         )
     changes = () if graph.format == "onnx" else (*redraws_of(plan), *dropouts_of(plan))
     optimizer = optimizer_of(plan)

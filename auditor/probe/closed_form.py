@@ -9,9 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from auditor.onnx_import.kernel_norm import frobenius_norm as onnx_norm
+from auditor.onnx_import.kernel_norm import kernel_of
 from auditor.probe.recording import RecordedCall
 from auditor.probe.state import copied
-from auditor.probe.structure import is_affine
+from auditor.probe.structure import is_affine, onnx_run
 
 Array = np.ndarray[Any, Any]
 #: Layers with a kernel whose weights each enter J at known places.
@@ -32,6 +34,9 @@ CLOSED = frozenset(
 
 def has_frobenius_norm(call: RecordedCall) -> bool:
     """Whether `frobenius_norm` knows the call's kind."""
+    run = onnx_run(call)
+    if run is not None:
+        return is_affine(call) and kernel_of(run) is not None
     kind = type(call.operation).__name__
     if not is_affine(call) or kind not in CLOSED:
         return False
@@ -44,6 +49,10 @@ def frobenius_norm(call: RecordedCall) -> float:
     A weight enters J once for every place of the output at which its tap lies within the input,
     so ‖J‖²_F = Σ w² · (places). Transposed convolutions have the transposed Jacobian.
     """
+    run = onnx_run(call)
+    node = None if run is None else kernel_of(run)
+    if run is not None and node is not None:
+        return onnx_norm(run, node)
     layer = call.operation
     kind = type(layer).__name__
     inside = tuple(call.inputs[0].shape)

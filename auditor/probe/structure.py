@@ -1,6 +1,7 @@
 """What is known of a call's Jacobian by its kind alone: diagonal, a selection, affine, coupled.
 
 Only Keras' own classes are taken at their word; of a subclass or a custom layer nothing is known.
+Of a call of an imported ONNX model its operators tell.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any
 
 import keras
 
+from auditor.onnx_import.dependence import UNKNOWN, Dependence, dependence
+from auditor.onnx_import.layer_run import LayerRun
 from auditor.probe.recording import RecordedCall
 from auditor.probe.statistics import is_floating
 
@@ -82,8 +85,11 @@ def structure_of(call: RecordedCall) -> Structure:
         return Structure.GENERAL
     # Broadcasting sums what it pulls back.
     aligned = all(tuple(tensor.shape) == outputs[0] for tensor in call.inputs)
-    if aligned and _is_diagonal(call, name):
+    onnx = _onnx_dependence(call)
+    if aligned and (_is_diagonal(call, name) or onnx.in_place):
         return Structure.DIAGONAL
+    if onnx.selects:
+        return Structure.SELECTION
     layer = isinstance(call.operation, keras.layers.Layer)
     if name in (SELECTION_LAYERS if layer else SELECTION_OPERATIONS):
         return Structure.SELECTION
@@ -94,6 +100,9 @@ def structure_of(call: RecordedCall) -> Structure:
 
 def is_affine(call: RecordedCall) -> bool:
     """Whether J is the same for every sample, and samples do not meet."""
+    onnx = _onnx_dependence(call)
+    if onnx.affine and onnx.any_batch:
+        return True
     if _own_class(call.operation) not in AFFINE_LAYERS or len(call.inputs) != 1:
         return False
     # Quantized weights and adapters change what the layer does to its input.
@@ -117,6 +126,8 @@ def may_couple_samples(call: RecordedCall) -> bool:
     operation = call.operation
     if not isinstance(operation, keras.layers.Layer):
         return True
+    if _onnx_dependence(call).by_sample:
+        return False
     rank = max((len(tensor.shape) for tensor in call.inputs), default=1)
     layers = operation._flatten_layers()  # noqa: SLF001
     return any(_may_couple_samples(layer, rank) for layer in layers)
@@ -136,6 +147,8 @@ def _may_couple_samples(layer: Any, rank: int) -> bool:
 
 def runs_by_sample(call: RecordedCall) -> bool:
     """Whether the call surely runs with fewer samples as well."""
+    if onnx_run(call) is not None:
+        return _onnx_dependence(call).any_batch
     operation = call.operation
     if not isinstance(operation, keras.layers.Layer) or may_couple_samples(call):
         return False
@@ -143,6 +156,23 @@ def runs_by_sample(call: RecordedCall) -> bool:
         return False
     tensors = keras.tree.flatten((call.args, dict(call.kwargs)))
     return all(is_floating(t) for t in tensors if keras.ops.is_tensor(t))
+
+
+def onnx_run(call: RecordedCall) -> LayerRun | None:
+    """What a call of an imported ONNX model ran on; None for any other."""
+    run = call.kwargs.get("run")
+    return run if isinstance(run, LayerRun) else None
+
+
+def _onnx_dependence(call: RecordedCall) -> Dependence:
+    """What the operators of an imported call tell of all its outputs."""
+    run = onnx_run(call)
+    outputs = () if run is None else dependence(run)
+    if len(outputs) == 1:
+        return outputs[0]
+    by_sample = bool(outputs) and all(one.by_sample for one in outputs)
+    any_batch = bool(outputs) and all(one.any_batch for one in outputs)
+    return Dependence(by_sample=by_sample, any_batch=any_batch) if outputs else UNKNOWN
 
 
 def _is_diagonal(call: RecordedCall, name: str) -> bool:

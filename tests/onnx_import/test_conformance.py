@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench" / "onnx_conformance.py"
+BENCH = Path(__file__).parents[2] / "bench"
 #: One test in so many is run, a fixed choice across all operators.
 OUTPUTS_EVERY = 8
 GRADIENTS_EVERY = 40
@@ -19,14 +19,12 @@ GRADIENTS_EVERY = 40
 
 @cache
 def bench() -> ModuleType:
-    """The benchmark as a module."""
-    spec = importlib.util.spec_from_file_location("onnx_conformance", BENCH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    """The benchmark as a module; those beside it are found as they are when it is run."""
+    sys.path.insert(0, str(BENCH))
+    try:
+        return importlib.import_module("onnx_conformance")
+    finally:
+        sys.path.remove(str(BENCH))
 
 
 @cache
@@ -46,9 +44,11 @@ def test_no_output_is_wrong_and_nearly_all_are_right() -> None:
 def test_gradients_agree_with_differences() -> None:
     eligible = [case for case in cases() if bench().is_eligible(case)]
     outcomes = [bench().gradients(case) for case in eligible[::GRADIENTS_EVERY]]
-    smooth = [o for o in outcomes if o.status not in ("kink", "flat", "random")]
+    assert not [o for o in outcomes if o.status in ("WRONG", "CRASH")]
+    apart = ("constant", "kink", "setting", "random")
+    smooth = [outcome for outcome in outcomes if outcome.status not in apart]
     right = sum(outcome.status == "right" for outcome in smooth)
-    assert right >= 0.9 * len(smooth), [o for o in smooth if o.status != "right"]
+    assert right >= 0.95 * len(smooth), [o for o in smooth if o.status != "right"]
 
 
 @pytest.mark.parametrize("name", ["test_relu", "test_softmax_axis_1", "test_gemm_all_attributes"])
@@ -58,7 +58,7 @@ def test_a_gradient_that_is_wrong_is_told(name: str, monkeypatch: pytest.MonkeyP
     assert bench().gradients(case).status in ("right", "kink")
     kind = case.model.graph.node[0].op_type
     entries = table.entries[("", kind)]
-    twice = [bench().replace(e, run=doubled_backward(e.run)) for e in entries]
+    twice = [replace(entry, run=doubled_backward(entry.run)) for entry in entries]
     monkeypatch.setitem(table.entries, ("", kind), twice)
     assert bench().gradients(case).status == "WRONG"
 

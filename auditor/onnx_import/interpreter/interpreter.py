@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from auditor.onnx_import.interpreter.scope import Scope
 from auditor.onnx_import.interpreter.value import all_known, dtype_of, shape_of, tensor
 from auditor.onnx_import.operators import load_operators
 from auditor.onnx_import.operators.table import TABLE, Node, Unsupported, Value, is_known
+from auditor.onnx_import.operators.tensors import is_float
 from auditor.onnx_import.refused import NotImportable
 
 #: Operators that hand values on as they are, for which `onnx.reference` has another form of empty.
@@ -122,7 +123,8 @@ class Interpreter:
         self, owner: Any, nodes: Sequence[OnnxNode], outputs: Sequence[str], scope: Scope
     ) -> None:
         if id(owner) not in self._schedules:
-            steps = schedule(nodes, outputs, self.calls, self.source)
+            stored = owner.tensors if isinstance(owner, OnnxGraph) else ()
+            steps = schedule(nodes, outputs, self.calls, self.source, stored=stored)
             self._schedules[id(owner)] = owner, steps
         for step in self._schedules[id(owner)][1]:
             if step.call and self.run_call is not None:
@@ -165,7 +167,7 @@ class Interpreter:
             return self._own_function(function, source, inputs)
         if not source.domain and kind == "Constant":
             return (self._constant_node(source),)
-        node = self._resolve(source)
+        node = self.resolved(source)
         if not source.domain and kind in CONTROL:
             return CONTROL[kind](self, source, node, inputs, scope)
         if any(True for _ in source.graphs):
@@ -176,12 +178,7 @@ class Interpreter:
         entry = TABLE.find(node.domain, node.kind, node.since)
         reason = "it has no form on Keras"
         if entry is not None:
-            try:
-                return _tuple(entry.run(node, *inputs))
-            except Unsupported as error:
-                reason = str(error)
-            given = settled(node, inputs)
-            if given is not None:
+            for given in _more_and_more_known(node, inputs):
                 try:
                     return _tuple(entry.run(node, *given))
                 except Unsupported as error:
@@ -227,7 +224,8 @@ class Interpreter:
                 return np.asarray(value, object)
         raise Unsupported("it has no value")
 
-    def _resolve(self, source: OnnxNode) -> Node:
+    def resolved(self, source: OnnxNode) -> Node:
+        """A node of the model, or of the function that is running, with version and attributes."""
         frame = self._frames[-1]
         key = (id(source), id(frame.opsets))
         if key not in self._resolved:
@@ -277,6 +275,16 @@ class Interpreter:
             scope[name] if outside else None
             for name, outside in zip(wanted, source.outputs, strict=False)
         )
+
+
+def _more_and_more_known(node: Node, inputs: list[Value]) -> Iterator[list[Value]]:
+    """The inputs as they are, then with settings known: integers, one float more, all."""
+    yield inputs
+    floats = [place for place, value in enumerate(inputs) if is_float(dtype_of(value))]
+    for places in dict.fromkeys(((), *((place,) for place in floats), tuple(floats))):
+        given = settled(node, inputs, floats=places)
+        if given is not None:
+            yield given
 
 
 def _label(node: OnnxNode) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from auditor.formats.onnx_model import OnnxNode
 from auditor.onnx_import.interpreter.convex import uses, without_circles
+from auditor.onnx_import.interpreter.weight_arithmetic import behind, weight_arithmetic
 from auditor.onnx_import.refused import NotImportable
 
 #: Operators with outputs of which exporters name more than the graph uses, and to which the number
@@ -37,11 +38,14 @@ def schedule(
     outputs: Sequence[str],
     calls: Mapping[int, str],
     source: str,
+    *,
+    stored: Container[str] = (),
 ) -> tuple[Step, ...]:
     """Steps in which every value comes before its use; nodes nothing depends on are left out.
 
     `calls` names the layer call of a node by the `id` of the node. A layer whose nodes cannot run
-    together, because something outside comes between them, runs as single nodes. Raises
+    together, because something outside comes between them, runs as single nodes. What is computed
+    of `stored` tensors alone is part of each call that uses it. Raises
     `NotImportable` for a value that is defined twice, and for nodes that wait for each other.
     """
     needed = _needed(nodes, outputs, source)
@@ -57,7 +61,7 @@ def schedule(
             f"{source}: damaged ONNX model: nodes depend on each other in a circle",
             reason="nodes depend on each other in a circle",
         )
-    return _steps(nodes, order, outputs)
+    return _steps(nodes, order, outputs, weight_arithmetic(nodes, needed, whole, stored))
 
 
 def _needed(nodes: Sequence[OnnxNode], outputs: Sequence[str], source: str) -> list[int]:
@@ -117,8 +121,19 @@ def _order(
 
 
 def _steps(
-    nodes: Sequence[OnnxNode], order: Sequence[tuple[str, list[int]]], outputs: Sequence[str]
+    nodes: Sequence[OnnxNode],
+    order: Sequence[tuple[str, list[int]]],
+    outputs: Sequence[str],
+    of_weights: Mapping[str, int],
 ) -> tuple[Step, ...]:
+    arithmetic = set(of_weights.values())
+    # Of it, what is used by nodes of no call as well.
+    others = [i for call, found in order if not call for i in found if i not in arithmetic]
+    wanted = [*outputs, *(name for index in others for name in uses(nodes[index]))]
+    alone = set(behind(wanted, nodes, of_weights))
+    order = [
+        (call, found) for call, found in order if call or {*found} - arithmetic or {*found} & alone
+    ]
     users: dict[str, set[int]] = {name: {-1} for name in outputs}
     for place, (_, found) in enumerate(order):
         for index in found:
@@ -126,7 +141,9 @@ def _steps(
                 users.setdefault(name, set()).add(place)
     steps = []
     for place, (call, found) in enumerate(order):
-        inner = _inner_order([_used(nodes[index], users) for index in found])
+        own = [name for index in found for name in uses(nodes[index])] if call else []
+        before = behind(own, nodes, of_weights)
+        inner = _inner_order([_used(nodes[index], users) for index in (*before, *found)])
         given = {name for node in inner for name in node.outputs if name}
         taken = dict.fromkeys(name for node in inner for name in uses(node) if name not in given)
         steps.append(
@@ -137,7 +154,9 @@ def _steps(
                     name
                     for node in inner
                     for name in node.outputs
-                    if name and users.get(name, set()) - {place}
+                    if name
+                    and users.get(name, set()) - {place}
+                    and not (call and name in of_weights)
                 ),
                 call=call,
             )

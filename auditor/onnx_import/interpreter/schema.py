@@ -13,13 +13,15 @@ from onnx import numpy_helper
 
 from auditor.formats.onnx_model import Attribute, OnnxGraph, OnnxNode
 from auditor.formats.onnx_tensors import StoredTensor
-from auditor.onnx_import.interpreter.value import concrete
+from auditor.onnx_import.interpreter.value import concrete, dtype_of
 from auditor.onnx_import.operators.table import Node, Value, is_known
+from auditor.onnx_import.operators.tensors import is_float
 from auditor.onnx_import.refused import NotImportable
 
 #: Domains an exporter may use without importing them, by the version that then holds.
 UNIMPORTED = 1
 DIFFERENTIABLE = onnx.defs.OpSchema.DifferentiationCategory.Differentiable
+NONDIFFERENTIABLE = onnx.defs.OpSchema.DifferentiationCategory.NonDifferentiable
 #: Operators that draw numbers. Without a seed of their own they get one, so that a model gives the
 #: same outputs each time.
 RANDOM = frozenset(
@@ -61,10 +63,11 @@ def resolve(node: OnnxNode, opsets: Mapping[str, int], source: str) -> Node:
     )
 
 
-def settled(node: Node, inputs: Sequence[Value]) -> list[Value] | None:
+def settled(node: Node, inputs: Sequence[Value], *, floats: Sequence[int]) -> list[Value] | None:
     """The inputs with those that no gradient belongs to as known values, in eager execution.
 
-    Shapes, scales and axes are such, by the operator's schema. None where that changes nothing.
+    Shapes, axes, scales and ratios are such, by the operator's schema. Those that are floats, and
+    may have a derivative all the same, only at the places `floats`. None where nothing changes.
     """
     try:
         formal = onnx.defs.get_schema(node.kind, node.since, node.domain).inputs
@@ -75,11 +78,30 @@ def settled(node: Node, inputs: Sequence[Value]) -> list[Value] | None:
         category = formal[min(place, len(formal) - 1)].differentiation_category if formal else None
         if value is None or is_known(value) or category == DIFFERENTIABLE:
             continue
+        if place not in floats and is_float(dtype_of(value)):
+            continue
         found = concrete(value)
         if found is not None:
             given[place] = found
     changed = any(a is not b for a, b in zip(given, inputs, strict=True))
     return given if changed else None
+
+
+def inputs_with_gradient(node: OnnxNode, opsets: Mapping[str, int]) -> tuple[bool, ...]:
+    """For each input of a node whether a gradient may belong to it, by the operator's schema.
+
+    Early versions do not say; the latest does, of inputs of the same name.
+    """
+    schema = schema_of(node, opsets)
+    if schema is None or not schema.inputs:
+        return (True,) * len(node.inputs)
+    latest = onnx.defs.get_schema(node.op_type, node.domain)
+    said = {one.name: one.differentiation_category for one in (*schema.inputs, *latest.inputs)}
+    names = [one.name for one in schema.inputs]
+    return tuple(
+        said[names[min(place, len(names) - 1)]] != NONDIFFERENTIABLE
+        for place in range(len(node.inputs))
+    )
 
 
 def last_used(names: tuple[str, ...]) -> int:

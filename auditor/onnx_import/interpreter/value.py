@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import ml_dtypes
 import numpy as np
 
 from auditor.onnx_import.operators.table import Value, is_known
@@ -43,8 +44,13 @@ def concrete(value: Value) -> Value | None:
         return None if missing else elements
     if isinstance(value, keras.KerasTensor):
         return None
+    name = dtype_of(value)
+    if name.startswith("float8"):  # of which torch makes no NumPy array
+        wide = concrete(keras.ops.cast(value, "float32"))
+        return None if wide is None else wide.astype(getattr(ml_dtypes, name))
     try:
-        return np.asarray(keras.ops.convert_to_numpy(value))
+        # JAX: what is differentiated outside of a compiled function is known but for its tangent.
+        return np.asarray(keras.ops.convert_to_numpy(keras.ops.stop_gradient(value)))
     except (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError):
         return None  # each framework has its own way to say that a value is traced
 

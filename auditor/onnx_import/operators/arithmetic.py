@@ -8,9 +8,10 @@ import numpy as np
 from keras import ops
 
 from .indexing import part
+from .numbers import quotient as exact_quotient
 from .selection import greatest, least
 from .selection import where as select
-from .table import Node, Unsupported, Value, known, operator
+from .table import Node, Unsupported, Value, is_known, known, operator
 from .tensors import axis_of, cast, dtype_of, is_demoted, is_float, shape_of, tensor
 
 
@@ -58,7 +59,7 @@ def divide(node: Node, first: Value, second: Value) -> Value:
     first, second = operands(node, first, second)
     dtype = dtype_of(first)
     if is_float(dtype):
-        return first / second
+        return exact_quotient(first, second)
     quotient = first // second
     if dtype.startswith("uint"):
         return quotient
@@ -70,13 +71,19 @@ def divide(node: Node, first: Value, second: Value) -> Value:
 def modulo(node: Node, first: Value, second: Value) -> Value:
     """The remainder, with the divisor's sign, or with the dividend's where `fmod` is set."""
     first, second = operands(node, first, second)
-    remainder = first % second
     if is_float(dtype_of(first)):
+        # ⌊x / y⌋, the derivative by y, has to be finite where the remainder is not used
+        plain = ops.isfinite(first) & ops.isfinite(second) & (second != 0)
+        zero, one = ops.zeros_like(first), ops.ones_like(second)
+        remainder = ops.where(plain, first, zero) % ops.where(plain, second, one)
         # a finite number within an infinite one: some backends compute x − ⌊x / ∞⌋ · ∞ = NaN
         inside = ops.logical_and(ops.isfinite(first), ops.isinf(second))
         other_sign = ops.logical_and(first != 0, (first < 0) != (second < 0))
         within = ops.where(other_sign, second, first)
+        remainder = ops.where(plain, remainder, ops.full_like(remainder, np.nan))
         remainder = ops.where(inside, within, remainder)
+    else:
+        remainder = first % second
     if not node.get("fmod", 0) or dtype_of(first).startswith("uint"):
         return remainder
     other_sign = ops.logical_and(remainder != 0, (remainder < 0) != (first < 0))
@@ -89,6 +96,8 @@ def modulo(node: Node, first: Value, second: Value) -> Value:
 @operator("Pow")
 def power(node: Node, base: Value, exponent: Value) -> Value:
     """A power in the base's dtype, whatever the exponent's."""
+    if is_known(exponent) and is_float(dtype_of(base)):
+        exponent = exponent.astype(dtype_of(base))  # torch has no unsigned ones
     base, exponent = operands(node, base, exponent)
     dtype, other = dtype_of(base), dtype_of(exponent)
     if is_float(dtype):

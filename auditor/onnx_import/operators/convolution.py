@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from .numbers import product
-from .table import Node, Unsupported, Value, operator
+from .table import Node, Value, operator
 from .tensors import tensor
 from .windows import Windows, elements, fit, spread, windows_of
 
@@ -59,7 +59,7 @@ def convolved(x: Value, w: Value, windows: Windows, groups: int) -> Value:
     """The cross-correlation of (N, C, *sizes) with (M, C / groups, *kernel)."""
     channels, rank = x.shape[1], len(windows.kernel)
     if channels != w.shape[1] * groups or w.shape[0] % groups:
-        raise Unsupported(f"{channels} channels in {groups} groups by a kernel {tuple(w.shape)}")
+        raise ValueError(f"{channels} channels in {groups} groups by a kernel {tuple(w.shape)}")
     depthwise = 1 < groups == channels and rank < 3
     if windows.strided and (windows.dilated or (depthwise and len(set(windows.strides)) > 1)):
         # Not every framework's kernel does these: all windows, of which some are kept.
@@ -156,7 +156,7 @@ def _places(
             before = int(pads[axis])
             size = full - before - int(pads[axis + rank])
         if size < 1:
-            raise Unsupported(f"an output of {size} elements")
+            raise ValueError(f"an output of {size} elements")
         places.append((before, size))
     return places
 

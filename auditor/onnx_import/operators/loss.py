@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from .numbers import mean
 from .table import Node, Unsupported, Value, operator
 from .tensors import cast, dtype_of, tensor
 
@@ -48,4 +49,6 @@ def _loss(node: Node, scores: Value, labels: Value, weights: Value) -> Value:
         return ops.sum(losses)
     if reduction != "mean":
         raise Unsupported(f"reduction {reduction!r}")
-    return ops.mean(losses) if weight is None else ops.sum(losses) / ops.sum(weight)
+    if weight is None:
+        return mean(losses, tuple(range(len(losses.shape))), keepdims=False)
+    return ops.sum(losses) / ops.sum(weight)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import keras
 from keras import ops
 
 from .table import Value
-from .tensors import cast, dtype_of
+from .tensors import cast, dtype_of, tensor
 
 #: Names of ONNX's element types (TensorProto.DataType) that a tensor can have.
 NAMES = {
@@ -55,6 +56,18 @@ def power(x: Value, exponent: float) -> Value:
 def product(a: Value, b: Value) -> Value:
     """The matrix product in the operands' own type."""
     return a @ b
+
+
+def quotient(a: Value, b: Value) -> Value:
+    """The quotient a / b, as near as the type has it.
+
+    XLA multiplies by the reciprocal of a divisor that it spreads within the division, which is a
+    step off: enough to round the other way.
+    """
+    a, b = tensor(a), tensor(b)
+    if keras.backend.backend() == "jax" and len(b.shape) < len(a.shape):
+        b = ops.broadcast_to(b, a.shape)
+    return a / b
 
 
 def mean(x: Value, axes: tuple[int, ...], *, keepdims: bool = True) -> Value:

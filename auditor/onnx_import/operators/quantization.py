@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from .numbers import NAMES, at_least_single, larger, product, smaller
+from .numbers import NAMES, at_least_single, larger, product, quotient, smaller
 from .table import Node, Unsupported, Value, is_known, operator
-from .tensors import cast, dtype_of, tensor
+from .tensors import available, cast, dtype_of, tensor
 
 #: The range of each integer type that a tensor can have.
 RANGES = {
@@ -89,10 +89,10 @@ def qlinear_matmul(
 
 def quantized(x: Value, scale: Value, zero_point: Value, dtype: str) -> Value:
     """The integers round(x / scale) + zero point, half to even, within the type's limits."""
-    if dtype not in RANGES:
+    if dtype not in RANGES or available(dtype) != dtype:
         raise Unsupported(f"quantisation to {dtype or 'that type'}")
     # Whole numbers of 16 bits are exact in float32, not in a half.
-    whole = ops.round(x / tensor(scale))
+    whole = ops.round(quotient(x, scale))
     whole = cast(whole, at_least_single(dtype_of(whole)))
     if zero_point is not None:
         whole = whole + cast(zero_point, dtype_of(whole))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from .mathematics import evaluated
 from .numbers import product, smaller
 from .table import Node, Unsupported, Value, is_known, operator
 from .tensors import dtype_of, tensor
@@ -304,9 +306,10 @@ def _clipping(node: Node) -> Function:
 
 def activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Function:
     """The function of a name in lower case, with parameters where it takes any."""
+    tanh = partial(evaluated, "Tanh")
     plain: Mapping[str, Function] = {
         "relu": ops.relu,
-        "tanh": ops.tanh,
+        "tanh": tanh,
         "sigmoid": ops.sigmoid,
         "softsign": ops.softsign,
         "softplus": ops.softplus,
@@ -318,7 +321,7 @@ def activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Fu
         return lambda x: a * x + b
     if name == "scaledtanh":
         a, b = float(next(alphas, 1.0)), float(next(betas, 1.0))
-        return lambda x: a * ops.tanh(b * x)
+        return lambda x: a * tanh(b * x)
     if name == "hardsigmoid":
         a, b = float(next(alphas, 0.2)), float(next(betas, 0.5))
         return lambda x: ops.clip(a * x + b, 0.0, 1.0)

@@ -93,6 +93,10 @@ def operator(
 class Unsupported(Exception):
     """What an implementation cannot do, in a few words: the importer names the node."""
 
+    #: Keras puts the arguments of a layer's call into the message of what is raised within it,
+    #: unless that is done: the message has to stay a few words.
+    _keras_call_info_injected = True
+
 
 def is_known(value: Value) -> bool:
     """Whether a value is known before the model runs."""

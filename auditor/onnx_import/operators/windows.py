@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from .table import Node, Unsupported, Value
+from .table import Node, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def windows_of(
     """
     rank = len(kernel)
     if len(sizes) != rank or any(not isinstance(size, int) for size in sizes):
-        raise Unsupported(f"a kernel of {rank} axes over spatial sizes {tuple(sizes)}")
+        raise ValueError(f"a kernel of {rank} axes over spatial sizes {tuple(sizes)}")
     strides = tuple(int(s) for s in node.get("strides") or (1,) * rank)
     dilations = tuple(int(d) for d in node.get("dilations") or (1,) * rank)
     declared = tuple(int(p) for p in node.get("pads") or (0,) * (2 * rank))
@@ -125,7 +125,7 @@ def windows_of(
             if ceil and (count - 1) * stride >= size + before:
                 count -= 1
         if count < 1:
-            raise Unsupported(f"a window of {extent} over {size} elements")
+            raise ValueError(f"a window of {extent} over {size} elements")
         pads.append((before, after))
         counts.append(count)
     return Windows(
