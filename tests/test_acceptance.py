@@ -151,7 +151,7 @@ def rectified_rnn(stddev: float) -> keras.Model:
 
 @pytest.mark.parametrize(
     ("stddev", "found"),
-    [(0.25, {"GEB507"}), (0.27, {"GEB304", "GEB507"}), (0.4, {"GEB304", "GEB503"})],
+    [(0.25, {"GEB507"}), (0.27, {"GEB304", "GEB507"}), (0.4, {"GEB304", "GEB503", "GEB506"})],
 )
 def test_recurrent_explosion(stddev: float, found: set[str]) -> None:
     """After six epochs on a task of its size, 0.25 is still at 12 times the targets' variance."""

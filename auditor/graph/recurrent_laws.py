@@ -105,7 +105,8 @@ def _over_time(signal: Signal, length: int) -> Floats:
 def _near(length: int) -> Floats:
     """1 for steps that are near each other, 0 for others."""
     steps = np.arange(length)
-    return (np.abs(steps[:, None] - steps[None, :]) <= NEAR).astype(np.float64)
+    near: Floats = (np.abs(steps[:, None] - steps[None, :]) <= NEAR).astype(np.float64)
+    return near
 
 
 def _seeds(length: int) -> tuple[Floats, Floats]:
