@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,8 +16,9 @@ from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.ops.nn import DotProductAttention
 
 from auditor.measurement import AttentionMeasurement
-from auditor.probe.backends import Tensor
+from auditor.probe.backends import Backend, Tensor
 from auditor.probe.recording import RecordedCall
+from auditor.probe.state import untrained_state
 from auditor.probe.tally import distribution
 from auditor.probe.training_pass import first_line
 
@@ -43,7 +46,7 @@ def attends(operation: Any) -> bool:
     return isinstance(operation, (*ATTENTION_LAYERS, DotProductAttention))
 
 
-def attention(call: RecordedCall) -> AttentionMeasurement | str:
+def attention(call: RecordedCall, backend: Backend) -> AttentionMeasurement | str:
     """The call's logit scale and entropy, or why there are none.
 
     The call runs again on its recorded arguments, for its weights and without dropout. Weights
@@ -54,7 +57,7 @@ def attention(call: RecordedCall) -> AttentionMeasurement | str:
     that see fewer than two keys.
     """
     try:
-        weights = _weights(call)
+        weights = _weights(call, backend)
     except Exception as error:  # a subclass is the model's own code and may raise anything
         kind = type(error).__name__
         return f"asked for its attention weights, it raised {kind}: {first_line(error)}"
@@ -69,11 +72,11 @@ class _Weights:
     the same shape or one that broadcasts to it.
     """
 
-    weights: Tensor
-    seen: Tensor
+    weights: Array
+    seen: Array
 
 
-def _weights(call: RecordedCall) -> _Weights | str:
+def _weights(call: RecordedCall, backend: Backend) -> _Weights | str:
     """The weights of a few samples, or why there are none."""
     operation = call.operation
     signature = inspect.signature(operation.call)
@@ -95,18 +98,28 @@ def _weights(call: RecordedCall) -> _Weights | str:
     if sample > MOST_WEIGHTS:
         return f"a sample has {sample:,} attention weights, more than {MOST_WEIGHTS:,}"
     samples = min(SAMPLES, max(1, MOST_WEIGHTS // sample))
-    for name, given in bound.arguments.items():
-        bound.arguments[name] = _first(given, samples, int(query.shape[0]), name)
+    few = _FewSamples(bound.arguments, samples=samples, batch=int(query.shape[0]))
     if not of_layer:
-        return _weights_of_operation(operation, bound.arguments)
-    bound.arguments["return_attention_scores"] = True
+        return _weights_of_operation(operation, few, backend)
+    settings = {"return_attention_scores": True}
     if "training" in signature.parameters:
-        bound.arguments["training"] = False
-    masks = _masks(operation, bound.arguments)
-    outputs = operation(*bound.args, **bound.kwargs)
-    if not isinstance(outputs, (tuple, list)) or len(outputs) != 2 or outputs[1] is None:
+        settings["training"] = False
+
+    def run(given: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor | None:
+        asked = inspect.BoundArguments(signature, OrderedDict(few.of(given) | settings))
+        outputs = operation(*asked.args, **asked.kwargs)
+        two = isinstance(outputs, (tuple, list)) and len(outputs) == 2
+        return outputs[1] if two else None
+
+    weights = backend.once(run, (*operation.trainable_variables, *untrained_state(operation)))(
+        few.tensors
+    )
+    if weights is None:
         return "asked for its attention weights, it returned none"
-    return _laid_out(operation, outputs[1], masks, bool(bound.arguments.get("use_causal_mask")))
+    masks = _masks(operation, few)
+    return _laid_out(
+        operation, _single(weights), masks, bool(bound.arguments.get("use_causal_mask"))
+    )
 
 
 def _positions(tensor: Tensor, operation: Any) -> int:
@@ -116,27 +129,60 @@ def _positions(tensor: Tensor, operation: Any) -> int:
     return math.prod(tensor.shape[1:-1])
 
 
-def _first(value: Any, samples: int, batch: int, name: str) -> Any:
-    """The first samples of an argument, in tensors of our own.
+class _FewSamples:
+    """The first samples of a call's arguments, in tensors of our own.
 
     A layer may take the masks off the tensors it is given, and these are recorded ones. A mask
     over queries and keys that has no batch axis is left whole.
     """
 
-    def rows(leaf: Tensor) -> Tensor:
-        shape = tuple(leaf.shape)
-        whole = not shape or shape[0] != batch or (name == "attention_mask" and len(shape) < 3)
-        return keras.ops.copy(leaf if whole else leaf[:samples])
+    def __init__(self, arguments: Mapping[str, Any], *, samples: int, batch: int) -> None:
+        self.arguments = dict(arguments)
+        self._samples = samples
+        self._batch = batch
 
-    def own(leaf: Any) -> Any:
-        if not keras.ops.is_tensor(leaf) and not isinstance(leaf, np.ndarray):
-            return leaf
-        tensor, mask = rows(leaf), get_keras_mask(leaf)
-        if mask is not None:
-            set_keras_mask(tensor, rows(mask))
-        return tensor
+    @property
+    def tensors(self) -> list[tuple[Tensor, Tensor | None]]:
+        """All tensors as they were recorded, each with its mask."""
+        leaves = keras.tree.flatten(list(self.arguments.values()))
+        return [(leaf, get_keras_mask(leaf)) for leaf in leaves if _is_array(leaf)]
 
-    return keras.tree.map_structure(own, value)
+    def of(self, given: Sequence[tuple[Tensor, Tensor | None]]) -> dict[str, Any]:
+        """The arguments with the first samples of `tensors`, which are given once more."""
+        pairs = iter(given)
+
+        def own(name: str, leaf: Any) -> Any:
+            if not _is_array(leaf):
+                return leaf
+            tensor, mask = next(pairs)
+            tensor = keras.ops.copy(self.rows(name, tensor))
+            if mask is not None:
+                set_keras_mask(tensor, keras.ops.copy(self.rows(name, mask)))
+            return tensor
+
+        return {
+            name: keras.tree.map_structure(partial(own, name), value)
+            for name, value in self.arguments.items()
+        }
+
+    def mask(self, name: str, mask: Any) -> Array | None:
+        """The first samples of a mask of this argument, boolean and on the host."""
+        if mask is None:
+            return None
+        found: Array = keras.ops.convert_to_numpy(self.rows(name, mask))
+        return found.astype(bool)
+
+    def rows(self, name: str, tensor: Any) -> Any:
+        """The first samples of a tensor in this argument."""
+        shape = tuple(tensor.shape)
+        whole = (
+            not shape or shape[0] != self._batch or (name == "attention_mask" and len(shape) < 3)
+        )
+        return tensor if whole else tensor[: self._samples]
+
+
+def _is_array(leaf: Any) -> bool:
+    return bool(keras.ops.is_tensor(leaf)) or isinstance(leaf, np.ndarray)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,21 +203,22 @@ class _Masks:
         return self.queries is None and not self.keys and self.pairs is None
 
 
-def _masks(layer: Any, arguments: Mapping[str, Any]) -> _Masks:
+def _masks(layer: Any, few: _FewSamples) -> _Masks:
     """The masks given, and those that come with the tensors where none was given."""
+    arguments = few.arguments
     if isinstance(layer, keras.layers.Attention):
         given = arguments.get("mask")
         if given is None:
             given = [get_keras_mask(tensor) for tensor in arguments["inputs"]]
-        queries, *keys = (_boolean(mask) for mask in given[:2])
+        queries, *keys = (few.mask("mask", mask) for mask in given[:2])
     else:
         queries, *keys = (
-            _boolean(_mask_of_argument(arguments, name)) for name in ("query", "value", "key")
+            few.mask(name, _mask_of_argument(arguments, name)) for name in ("query", "value", "key")
         )
     return _Masks(
         queries=queries,
         keys=tuple(mask for mask in keys if mask is not None),
-        pairs=_boolean(arguments.get("attention_mask")),
+        pairs=few.mask("attention_mask", arguments.get("attention_mask")),
     )
 
 
@@ -181,11 +228,7 @@ def _mask_of_argument(arguments: Mapping[str, Any], name: str) -> Any:
     return given if given is not None or tensor is None else get_keras_mask(tensor)
 
 
-def _boolean(mask: Any) -> Array | None:
-    return None if mask is None else keras.ops.convert_to_numpy(mask).astype(bool)
-
-
-def _laid_out(layer: Any, weights: Tensor, masks: _Masks, causal: bool) -> _Weights:
+def _laid_out(layer: Any, weights: Array, masks: _Masks, causal: bool) -> _Weights:
     """A layer's weights with their axes in our order, and the keys that its masks leave."""
     headed = not isinstance(layer, keras.layers.Attention)
     axes = len(getattr(layer, "attention_axes", None) or (1,))
@@ -195,17 +238,17 @@ def _laid_out(layer: Any, weights: Tensor, masks: _Masks, causal: bool) -> _Weig
     laid_out = (math.prod(others) // heads, heads, math.prod(queries), math.prod(keys))
     # Keras has sliding windows in some of its layers, under one of these names.
     window = getattr(layer, "sliding_window", getattr(layer, "_sliding_window", None))
-    weights = keras.ops.reshape(weights, laid_out)
+    weights = weights.reshape(laid_out)
     if not causal and window is None and masks.none:
-        return _Weights(weights=weights, seen=keras.ops.ones((1, 1, 1, laid_out[3]), "bool"))
+        return _Weights(weights=weights, seen=np.ones((1, 1, 1, laid_out[3]), bool))
     try:
         seen = _seen(masks, queries[-1], keys[-1], causal=causal, window=window)
         while headed and seen.ndim < len(shape):
             seen = np.expand_dims(seen, -2 * axes - 1)
         seen = np.broadcast_to(seen, shape).reshape(laid_out)
     except ValueError:  # over several axes, Keras' own masks may mean anything
-        return _Weights(weights=weights, seen=keras.ops.greater(weights, 0.0))
-    return _Weights(weights=weights, seen=keras.ops.convert_to_tensor(seen))
+        seen = weights > 0.0
+    return _Weights(weights=weights, seen=seen)
 
 
 def _seen(masks: _Masks, queries: int, keys: int, *, causal: bool, window: int | None) -> Array:
@@ -228,50 +271,51 @@ def _seen(masks: _Masks, queries: int, keys: int, *, causal: bool, window: int |
     return np.asarray(seen & masks.pairs)
 
 
-def _weights_of_operation(operation: Any, arguments: Mapping[str, Any]) -> _Weights | str:
+def _weights_of_operation(operation: Any, few: _FewSamples, backend: Backend) -> _Weights | str:
     """The weights behind `keras.ops.dot_product_attention`, which keeps them to itself."""
     if getattr(operation, "attn_logits_soft_cap", None) is not None:
         return "its logits are capped, which its weights do not undo"
-    ops = keras.ops
-    query, key = (_single(arguments[name]) for name in ("query", "key"))
-    key = ops.repeat(key, query.shape[2] // key.shape[2], axis=2)
-    scale = arguments.get("scale")
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    logits = ops.einsum("btnh,bsnh->bnts", query, key) * scale
-    seen = np.ones((1, 1, query.shape[1], key.shape[1]), bool)
+
+    def run(given: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+        arguments = few.of(given)
+        query, key = (_single_tensor(arguments[name]) for name in ("query", "key"))
+        key = keras.ops.repeat(key, query.shape[2] // key.shape[2], axis=2)
+        scale = arguments.get("scale")
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        return keras.ops.einsum("btnh,bsnh->bnts", query, key) * scale, arguments.get("bias")
+
+    products, bias = backend.once(run, ())(few.tensors)
+    logits = _single(products)
+    seen = np.ones((1, 1, *logits.shape[2:]), bool)
     if operation.is_causal:
         seen = np.tril(seen)
-    mask, bias = _boolean(arguments.get("mask")), arguments.get("bias")
+    mask = few.mask("mask", few.arguments.get("mask"))
     if mask is not None:
         seen = seen & mask
     if bias is not None:
-        bias = _single(bias)
-        logits = logits + bias
-        seen = seen & (ops.convert_to_numpy(bias) > HIDING_BIAS)
-    hidden = ops.full_like(logits, -1e30)
-    shown = ops.convert_to_tensor(np.ascontiguousarray(seen))
-    return _Weights(weights=ops.softmax(ops.where(shown, logits, hidden)), seen=shown)
+        logits = logits + _single(bias)
+        seen = seen & (_single(bias) > HIDING_BIAS)
+    # Where a query sees no key, all are alike.
+    logits = np.where(seen, logits, np.float32(-1e30))
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return _Weights(weights=weights / weights.sum(axis=-1, keepdims=True), seen=seen)
 
 
 def _measured(found: _Weights) -> AttentionMeasurement | str:
     """Logit scale and entropy over heads and samples, or why there are none."""
-    ops = keras.ops
-    weights = _single(found.weights)
-    seen = ops.cast(found.seen, weights.dtype)
     # Where a key is hidden, whatever its weight: neither NaN nor infinity must come through.
-    weights = ops.where(found.seen, weights, ops.zeros_like(weights))
-    logs = ops.log(ops.maximum(weights, SMALLEST))
-    count = ops.sum(seen, axis=-1)
-    at_least_one = ops.maximum(count, 1.0)
-    entropy = -ops.sum(weights * logs, axis=-1)
-    centre = ops.sum(seen * logs, axis=-1) / at_least_one
-    off = logs - ops.expand_dims(centre, -1)
-    scale = ops.sqrt(ops.sum(seen * ops.square(off), axis=-1) / at_least_one)
-    shape = tuple(entropy.shape)
-    keys = np.broadcast_to(_wide(count), shape)
+    weights = np.where(found.seen, found.weights, np.zeros_like(found.weights))
+    seen = found.seen.astype(weights.dtype)
+    logs = np.log(np.maximum(weights, weights.dtype.type(SMALLEST)))
+    count = seen.sum(axis=-1)
+    at_least_one = np.maximum(count, 1.0)
+    entropies = -(weights * logs).sum(axis=-1, dtype=np.float64)
+    centre = (seen * logs).sum(axis=-1) / at_least_one
+    off = logs - centre[..., None]
+    scales = np.sqrt((seen * np.square(off)).sum(axis=-1, dtype=np.float64) / at_least_one)
+    keys = np.broadcast_to(count, entropies.shape)
     compared = keys >= 2
-    entropies, scales = _wide(entropy), _wide(scale)
-    sums = _wide(ops.sum(weights, axis=-1))[compared]
+    sums = weights.sum(axis=-1, dtype=np.float64)[compared]
     if not all(np.isfinite(values).all() for values in (entropies[compared], sums)):
         return "its attention weights are not finite"
     if (np.abs(sums - 1.0) > SUM_TOLERANCE).any():
@@ -291,12 +335,13 @@ def _over_queries(values: Array, compared: Array) -> list[float]:
     return [float(mean) for mean in sums[counts > 0] / counts[counts > 0]]
 
 
-def _single(tensor: Tensor) -> Tensor:
+def _single_tensor(tensor: Tensor) -> Tensor:
     """In single precision at least."""
     wide = keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
     return tensor if wide else keras.ops.cast(tensor, "float32")
 
 
-def _wide(tensor: Tensor) -> Array:
+def _single(tensor: Tensor) -> Array:
+    """On the host, in single precision at least."""
     array: Array = keras.ops.convert_to_numpy(tensor)
-    return array.astype(np.float64)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)

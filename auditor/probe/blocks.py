@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from auditor.probe.backends import Backend, Tensor
+from auditor.probe.backends import Backend, Share, Shares, Tensor
 from auditor.probe.recording import RecordedCall
 
 #: A vector of the joint operator: for each block its tensors, as they go in or come out.
@@ -42,6 +42,18 @@ class Linearizer:
         def run(*arguments: Any) -> Any:
             self.restart()
             return made(*arguments)
+
+        return run
+
+    def each(
+        self, functions: Sequence[Callable[..., Share]]
+    ) -> Callable[[Sequence[Sequence[Any]]], Shares]:
+        """Functions compiled that run one after the other, from the same state each time."""
+        made = self.backend.jit_each(functions, self.variables)
+
+        def run(arguments: Sequence[Sequence[Any]]) -> Shares:
+            self.restart()
+            return made(arguments)
 
         return run
 

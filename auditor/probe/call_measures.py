@@ -44,7 +44,8 @@ def recorded_calls(session: Session) -> tuple[RecordedCall, ...]:
     """The calls of one forward pass over samples of all batches."""
     session.progress("recording the calls")
     session.state.begin_pass(session.settings.seed)
-    return record(session.model, session.prepared.inputs, mixed(session.prepared.batches))
+    x = mixed(session.prepared.batches)
+    return record(session.model, session.prepared.inputs, x, backend=session.backend)
 
 
 def with_jacobians(
@@ -88,7 +89,7 @@ def with_time_and_attention(
         elif attends(call.operation):
             session.progress(f"attention: {call.id}")
             session.state.reseed(session.settings.seed)
-            looks = attention(call)
+            looks = attention(call, session.backend)
             measured[call.id] = (
                 replace(known, attention_skipped=looks)
                 if isinstance(looks, str)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import random
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+import numpy as np
 
-from auditor.probe.backends import Tensor
+from auditor.probe.backends import Backend, Tensor
 from auditor.probe.model_io import ModelInputs
+from auditor.probe.state import untrained_state
 from auditor.probe.statistics import is_floating
 from auditor.probe.taps import Taps
 
@@ -59,7 +64,8 @@ class RecordedCall:
         args, kwargs = _mapped(other, self.args, self.kwargs)
         if self.training is not None and "training" not in kwargs:
             kwargs["training"] = self.training
-        return self.operation(*args, **kwargs)
+        with _own_draws(self.id):
+            return self.operation(*args, **kwargs)
 
     def floating_outputs(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Call again as a function from its floating inputs to its floating outputs."""
@@ -89,10 +95,39 @@ class RecordedCall:
 
 
 def record(
-    model: Any, inputs: ModelInputs, x: Sequence[Any], *, training: bool = True
+    model: Any, inputs: ModelInputs, x: Sequence[Any], *, backend: Backend, training: bool = True
 ) -> tuple[RecordedCall, ...]:
     """The calls of one forward pass, in the order they ran; what the model raises goes through."""
-    batch = int(x[0].shape[0])
+    calls: list[RecordedCall] = []
+
+    def run(tensors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor | None]]:
+        # A compiled pass may be traced more than once.
+        calls[:] = _recorded(model, inputs, tensors, training=training)
+        return [(leaf, _mask_of(leaf)) for leaf in _tensors(calls)]
+
+    variables = (*model.trainable_variables, *untrained_state(model))
+    found = backend.once(run, variables)([keras.ops.convert_to_tensor(array) for array in x])
+    # Where the pass was compiled, it is the calls of its trace that were recorded.
+    values = {
+        id(leaf): value if value is leaf or mask is None else _masked(value, mask)
+        for leaf, (value, mask) in zip(_tensors(calls), found, strict=True)
+    }
+
+    def concrete(leaf: Any) -> Any:
+        return values.get(id(leaf), leaf)
+
+    made = []
+    for call in calls:
+        args, kwargs = _mapped(concrete, call.args, call.kwargs)
+        made.append(replace(call, args=args, kwargs=kwargs))
+    return tuple(made)
+
+
+def _recorded(
+    model: Any, inputs: ModelInputs, tensors: Sequence[Tensor], *, training: bool
+) -> list[RecordedCall]:
+    """The calls of a pass over these inputs."""
+    batch = int(tensors[0].shape[0])
     calls: list[RecordedCall] = []
     pending: list[tuple[tuple[Any, ...], Mapping[str, Any], bool | None]] = []
 
@@ -122,9 +157,36 @@ def record(
 
     takes_mode = getattr(model, "_call_has_training_arg", True)
     with Taps(model, on_output, on_inputs=on_inputs):
-        tensors = [keras.ops.convert_to_tensor(array) for array in x]
         model(inputs.pack(tensors), **({"training": training} if takes_mode else {}))
-    return tuple(calls)
+    return calls
+
+
+def _tensors(calls: Sequence[RecordedCall]) -> list[Tensor]:
+    """All tensors among the arguments of the calls, each once."""
+    leaves = keras.tree.flatten([(call.args, dict(call.kwargs)) for call in calls])
+    return list({id(leaf): leaf for leaf in leaves if keras.ops.is_tensor(leaf)}.values())
+
+
+def _masked(tensor: Tensor, mask: Tensor) -> Tensor:
+    _set_mask(tensor, mask)
+    return tensor
+
+
+@contextmanager
+def _own_draws(name: str) -> Iterator[None]:
+    """The same draws from Python's and NumPy's generators, each time a call of this name runs.
+
+    Some layers, such as `AugMix`, draw what they do from there, each time that they are traced.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def _mapped(
@@ -172,6 +234,4 @@ def _own_mask(leaf: Any) -> Any:
 
 def _with_mask_of(tensor: Tensor, original: Tensor) -> Tensor:
     mask = _mask_of(original)
-    if mask is not None:
-        _set_mask(tensor, mask)
-    return tensor
+    return tensor if mask is None else _masked(tensor, mask)

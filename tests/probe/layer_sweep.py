@@ -69,23 +69,25 @@ class Bench:
         primals = [block.call.inputs for block in blocks]
         without: set[str] = set()
 
-        def product(method: Any) -> Any:
-            def joint(given: Any, vectors: Any) -> list[Any]:
-                made = []
-                for block, inputs, vector in zip(blocks, given, vectors, strict=True):
-                    try:
-                        made.append(method(block, backend, inputs, vector))
-                    except Exception:  # a derivative in one direction alone, such as a pattern's
-                        without.add(block.id)
-                        made.append(vector)
-                return made
+        def product(block: Block, method: Any) -> Any:
+            def one(inputs: Any, vector: Any) -> Any:
+                try:
+                    made = method(block, backend, inputs, vector)
+                except Exception:  # a derivative in one direction alone, such as a pattern's
+                    without.add(block.id)
+                    made = vector
+                return tuple(made), keras.ops.zeros((1,))
 
-            return self.linearizer.compiled(joint)
+            return one
 
-        push, pull = product(Block.push), product(Block.pull)
+        def all_of_them(method: Any, vectors: Any) -> Any:
+            products = self.linearizer.each([product(block, method) for block in blocks])
+            made, _ = products(list(zip(primals, vectors, strict=True)))
+            return [[numbers(part) for part in parts] for parts in made]
+
         rng = np.random.default_rng(2)
         v = [_unit(b.draw_inputs(rng.standard_normal), b) for b in blocks]
-        pushed = [[numbers(part) for part in parts] for parts in push(primals, v)]
+        pushed = all_of_them(Block.push, v)
         u = []
         for block, parts in zip(blocks, pushed, strict=True):
             length = np.sqrt(sum(np.sum(part**2) for part in parts)) or 1.0
@@ -99,7 +101,7 @@ class Bench:
                     for part, other in zip(parts, noise, strict=True)
                 )
             )
-        pulled = [[numbers(part) for part in parts] for parts in pull(primals, u)]
+        pulled = all_of_them(Block.pull, u)
         gaps = {}
         for block, one, there, back, other in zip(blocks, v, pushed, pulled, u, strict=True):
             if block.id in without:

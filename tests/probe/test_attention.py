@@ -15,8 +15,10 @@ from keras import layers, ops
 
 from auditor.measurement import AttentionMeasurement, Distribution
 from auditor.probe.attention import attends, attention
+from auditor.probe.backends import load_backend
 from auditor.probe.recording import RecordedCall
 
+BACKEND = load_backend(keras.backend.backend())
 BATCH, QUERIES, KEYS, WIDTH, HEADS = 3, 5, 7, 8, 2
 
 
@@ -117,7 +119,7 @@ def multi_head(**settings: Any) -> Any:
 def test_multi_head_attention_over_all_keys(dropout: float) -> None:
     layer = multi_head(dropout=dropout)
     query, value = tensor(BATCH, QUERIES, WIDTH), tensor(BATCH, KEYS, WIDTH, seed=1)
-    found = attention(recorded(layer, query, value))
+    found = attention(recorded(layer, query, value), BACKEND)
     assert_agrees(found, logits_of(layer, query, value), np.ones((1, 1, 1, KEYS), bool))
     assert isinstance(found, AttentionMeasurement)
     assert found.keys == KEYS
@@ -130,7 +132,7 @@ def test_a_key_of_its_own() -> None:
     layer = multi_head()
     query, value, key = (tensor(BATCH, n, WIDTH, seed=n) for n in (QUERIES, KEYS, KEYS))
     key = key + 1.0
-    found = attention(recorded(layer, query, value, key))
+    found = attention(recorded(layer, query, value, key), BACKEND)
     assert_agrees(found, logits_of(layer, query, key), np.ones((1, 1, 1, KEYS), bool))
 
 
@@ -145,7 +147,7 @@ def test_causal_mask_and_padding(with_padding: bool) -> None:
         real = np.arange(KEYS) < np.array(lengths)[:, None]
         seen = seen & real[:, None, None, :] & real[:, None, :, None]
     call = recorded(layer, x, x, use_causal_mask=True)
-    found = attention(call)
+    found = attention(call, BACKEND)
     assert_agrees(found, logits_of(layer, x, x), seen)
     assert isinstance(found, AttentionMeasurement)
     # A sample of one token has no query that sees two.
@@ -160,7 +162,9 @@ def test_a_mask_of_pairs(of_heads: bool) -> None:
     query, value = tensor(BATCH, QUERIES, WIDTH), tensor(BATCH, KEYS, WIDTH, seed=1)
     shape = (BATCH, HEADS, QUERIES, KEYS) if of_heads else (BATCH, QUERIES, KEYS)
     mask = np.random.default_rng(2).random(shape) < 0.5
-    found = attention(recorded(layer, query, value, attention_mask=ops.convert_to_tensor(mask)))
+    found = attention(
+        recorded(layer, query, value, attention_mask=ops.convert_to_tensor(mask)), BACKEND
+    )
     assert_agrees(found, logits_of(layer, query, value), mask if of_heads else mask[:, None])
 
 
@@ -169,7 +173,7 @@ def test_several_attention_axes() -> None:
     x = tensor(BATCH, 2, 3, WIDTH)
     layer(x, x)
     flat = ops.reshape(x, (BATCH, 6, WIDTH))
-    found = attention(recorded(layer, x, x))
+    found = attention(recorded(layer, x, x), BACKEND)
     assert_agrees(found, logits_of(layer, flat, flat), np.ones((1, 1, 1, 6), bool))
 
 
@@ -179,7 +183,7 @@ def test_grouped_queries() -> None:
     layer(x, x)
     real = np.arange(KEYS) < np.array([7, 5, 3])[:, None]
     mask = ops.convert_to_tensor(real)
-    found = attention(recorded(layer, x, x, query_mask=mask, value_mask=mask))
+    found = attention(recorded(layer, x, x, query_mask=mask, value_mask=mask), BACKEND)
     assert_agrees(found, logits_of(layer, x, x), real[:, None, None, :] & real[:, None, :, None])
 
 
@@ -192,14 +196,14 @@ def test_dot_product_layer_with_masked_values(causal: bool) -> None:
         seen = seen & np.tril(np.ones((KEYS, KEYS), bool))
     logits = np.einsum("btf,bsf->bts", array(query), array(value))[:, None]
     call = recorded(layer, [query, value], use_causal_mask=causal)
-    assert_agrees(attention(call), logits, seen)
+    assert_agrees(attention(call, BACKEND), logits, seen)
 
 
 def test_additive_attention() -> None:
     layer = layers.AdditiveAttention(use_scale=False)
     query, value = tensor(BATCH, QUERIES, WIDTH), tensor(BATCH, KEYS, WIDTH, seed=1)
     logits = np.tanh(array(query)[:, :, None] + array(value)[:, None]).sum(axis=-1)[:, None]
-    found = attention(recorded(layer, [query, value]))
+    found = attention(recorded(layer, [query, value]), BACKEND)
     assert_agrees(found, logits, np.ones((1, 1, 1, KEYS), bool))
 
 
@@ -211,7 +215,7 @@ def test_the_operation_of_a_functional_graph() -> None:
     assert attends(operation)
     q, k, v = (tensor(BATCH, KEYS, heads, 4, seed=heads) for heads in (4, 2, 2))
     pairs = np.random.default_rng(0).random((BATCH, 1, KEYS, KEYS)) < 0.7
-    found = attention(recorded(operation, q, k, v, mask=ops.convert_to_tensor(pairs)))
+    found = attention(recorded(operation, q, k, v, mask=ops.convert_to_tensor(pairs)), BACKEND)
     logits = np.einsum("btnh,bsnh->bnts", array(q), np.repeat(array(k), 2, axis=2)) / 2
     assert_agrees(found, logits, pairs & np.tril(np.ones((KEYS, KEYS), bool)))
 
@@ -220,7 +224,7 @@ def test_uniform_weights_have_entropy_one_and_no_scale() -> None:
     layer = layers.MultiHeadAttention(HEADS, 4, kernel_initializer="zeros")
     x = tensor(BATCH, KEYS, WIDTH)
     layer(x, x)
-    found = attention(recorded(layer, x, x))
+    found = attention(recorded(layer, x, x), BACKEND)
     assert isinstance(found, AttentionMeasurement)
     assert found.entropy.mean == pytest.approx(1.0, abs=1e-6)
     assert found.logit_scale.max == pytest.approx(0.0, abs=1e-6)
@@ -230,7 +234,7 @@ def test_underflown_weights_make_a_lower_bound() -> None:
     layer = layers.Attention()
     query = ops.ones((1, 1, 1))
     value = ops.convert_to_tensor(np.array([[[0.0], [-1000.0]]], np.float32))
-    found = attention(recorded(layer, [query, value]))
+    found = attention(recorded(layer, [query, value]), BACKEND)
     assert isinstance(found, AttentionMeasurement)
     assert found.entropy.mean == 0.0
     assert 40.0 < found.logit_scale.mean < 500.0
@@ -239,7 +243,7 @@ def test_underflown_weights_make_a_lower_bound() -> None:
 def test_few_samples_of_a_large_batch() -> None:
     layer = multi_head()
     x = tensor(20, KEYS, WIDTH)
-    found = attention(recorded(layer, x, x))
+    found = attention(recorded(layer, x, x), BACKEND)
     assert_agrees(found, logits_of(layer, x[:8], x[:8]), np.ones((1, 1, 1, KEYS), bool))
 
 
@@ -247,7 +251,7 @@ def test_bfloat16() -> None:
     layer = layers.MultiHeadAttention(HEADS, 4, dtype="mixed_bfloat16")
     x = tensor(BATCH, KEYS, WIDTH, scale=3.0)
     layer(x, x)
-    found = attention(recorded(layer, x, x))
+    found = attention(recorded(layer, x, x), BACKEND)
     assert isinstance(found, AttentionMeasurement)
     scale, entropy = expected(logits_of(layer, x, x), np.ones((1, 1, 1, KEYS), bool))
     assert found.logit_scale.mean == pytest.approx(scale.mean, rel=0.02)
@@ -281,7 +285,7 @@ def test_reasons() -> None:
         (recorded(WithoutSoftmax(), [x, x]), "does not sum to 1"),
     )
     for call, reason in cases:
-        found = attention(call)
+        found = attention(call, BACKEND)
         assert isinstance(found, str)
         assert re.search(reason, found), found
 

@@ -150,7 +150,7 @@ def test_everything_marked_in_a_process_on_jax(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]
-    assert f"{len(MODELS) + 10} passed" in done.stdout
+    assert f"{len(MODELS) + 12} passed" in done.stdout
 
 
 @on_jax
@@ -329,6 +329,49 @@ def test_a_compiled_function_reads_variables_as_they_are_and_moves_none() -> Non
         assert np.asarray(product).tolist() == [value + 1.0] * 2
         assert np.asarray(moved).tolist() == [3 * (value + 1.0)] * 2
         assert float(weight.value) == value
+
+
+@on_jax
+def test_layers_of_a_kind_share_a_program() -> None:
+    """Each with its own weights and tables, whatever else is a variable of the model."""
+    from auditor.probe.backends.jax_programs import Programs
+
+    programs = Programs()
+    variables = [keras.Variable(np.full(3, value, "float32")) for value in (2.0, 5.0, 7.0)]
+
+    def reading(index: int, table: Any) -> Any:
+        return lambda values, x: {"product": x * values[index] + table}
+
+    made = [
+        programs.jit(
+            reading(index, ops.convert_to_tensor(np.float32([index, 0.0, 0.0]))), variables
+        )
+        for index in range(3)
+    ]
+    x = np.ones(3, "float32")
+    for factor in (1.0, 3.0):
+        for index, (run, value) in enumerate(zip(made, (2.0, 5.0, 7.0), strict=True)):
+            variables[index].assign(np.full(3, factor * value))
+            np.testing.assert_array_equal(
+                run(x)["product"], factor * value + np.array([index, 0.0, 0.0])
+            )
+    assert programs.compiled == 1
+    made[0](np.ones((2, 3), "float32"))
+    programs.jit(lambda values, x: {"product": x * values[0]}, variables)(x)
+    assert programs.compiled == 3
+
+
+@on_jax
+def test_what_runs_once_need_not_be_compiled() -> None:
+    weight = keras.Variable(np.float32(2.0))
+
+    def looks_at_values(x: Any) -> Any:
+        weight.assign(weight * 2.0)
+        return x * weight if float(ops.sum(x)) > 0.0 else x
+
+    made = load_backend("jax").once(looks_at_values, [weight])(ops.ones(2))
+    assert np.asarray(made).tolist() == [4.0, 4.0]
+    assert float(weight.value) == 2.0
 
 
 @on_jax

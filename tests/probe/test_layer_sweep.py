@@ -30,8 +30,6 @@ NOTHING = 1e-7
 ROOT = Path(__file__).parents[2]
 #: Configurations of every class that are swept.
 CONFIGURATIONS = {"tensorflow": 1, "jax": 1, "torch": 1}
-#: Backends that are swept as well where this variable names them: it takes many minutes each.
-ALSO = "GEB_AUDIT_SWEEP"
 #: Which of their operations run is drawn, and not all of those have a derivative.
 DRAWN = frozenset({"RandAugment"})
 #: Seconds that a sweep may take.
@@ -91,6 +89,8 @@ def _elsewhere(backend: str, target: Path) -> tuple[Any, ...]:
         "KERAS_BACKEND": backend,
         # Threads that wait for each other take longer than such small tensors.
         "OMP_NUM_THREADS": "1",
+        # What Keras runs operation by operation on JAX is compiled operation by operation.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
     subprocess.run(
@@ -114,9 +114,7 @@ def on_tensorflow(shared: Callable[..., Any]) -> Swept:
 
 @pytest.fixture(
     scope="module",
-    params=["tensorflow", *os.environ.get(ALSO, "").split(",")]
-    if os.environ.get(ALSO)
-    else ["tensorflow"],
+    params=["tensorflow", "jax", "torch"],
 )
 def swept(
     request: pytest.FixtureRequest,

@@ -17,6 +17,10 @@ Tensor = Any
 Watch = Callable[[Tensor], Tensor]
 #: A differentiable function of a few tensors, such as one layer call at its recorded arguments.
 Function = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+#: What one of many functions gives: nested tensors that stay on the device, and figures `(n,)`.
+Share = tuple[Any, Tensor]
+#: The same of all of them, the figures in double precision on the host.
+Shares = tuple[list[Any], list[np.ndarray[Any, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +132,19 @@ class Backend(Protocol):
         `variables` are all the `keras.Variable`s that it reads or moves; what it does to them
         may be lost. It may call `jvp` and `vjp`. The arguments may be NumPy arrays.
         """
+        ...
+
+    def jit_each(
+        self, functions: Sequence[Callable[..., Share]], variables: Sequence[Any]
+    ) -> Callable[[Sequence[Sequence[Any]]], Shares]:
+        """Compile many functions that run one after the other, each on arguments of its own.
+
+        Into one program, or into one each, as the framework is faster; otherwise as `jit`.
+        """
+        ...
+
+    def once(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+        """As `jit`, of a function that is run a single time: compiled only if that is faster."""
         ...
 
     def vjp(

@@ -23,18 +23,24 @@ from auditor.probe.backends import (
     PassInputs,
     PassResult,
     Program,
+    Share,
+    Shares,
     Tensor,
 )
+from auditor.probe.backends.jax_programs import Programs
 
 
 class Jax:
-    """JAX: one `jax.jit` a program, gradients by one reverse pass.
+    """JAX: one program of XLA's a pass, gradients by one reverse pass.
 
     Variables enter every compiled function as arguments, by way of a `keras.StatelessScope`: they
     are not compiled in as constants, and what a pass does to them is dropped.
     """
 
     name = "jax"
+
+    def __init__(self) -> None:
+        self._programs = Programs()
 
     def device(self) -> str:
         """The device passes run on."""
@@ -64,8 +70,7 @@ class Jax:
         variables, state = tuple(program.variables), tuple(program.state)
 
         def trace(
-            values: list[Tensor],
-            state_values: list[Tensor],
+            given: list[Tensor],
             x: list[Tensor],
             y: list[Tensor],
             cotangents: list[Tensor],
@@ -74,10 +79,10 @@ class Jax:
         ) -> tuple[Mapping[str, Tensor], tuple[Tensor | None, ...]]:
             def run(handle: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
                 catch = _Catch(handle)
-                own = [catch(value) for value in values]
+                own = [catch(value) for value in given[: len(variables)]]
                 mapping = [
                     *zip(variables, own, strict=True),
-                    *zip(state, state_values, strict=True),
+                    *zip(state, given[len(variables) :], strict=True),
                 ]
                 with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
                     forward = program.forward(x, y, catch)
@@ -106,12 +111,10 @@ class Jax:
             )
             return values_out, gradients
 
-        compiled = jax.jit(trace)
+        compiled = self._programs.jit(trace, (*variables, *state))
 
         def run_pass(inputs: PassInputs) -> PassResult:
             values, gradients = compiled(
-                _values(variables),
-                _values(state),
                 list(inputs.x),
                 list(inputs.y),
                 list(inputs.cotangents),
@@ -127,7 +130,11 @@ class Jax:
 
     def optimizer_step(self, optimizer: Any) -> OptimizerStep:
         """The optimizer's step in one program: run by itself, each operation would be compiled."""
-        compiled = jax.jit(optimizer.stateless_apply)
+
+        def apply(_: list[Tensor], *arguments: list[Tensor]) -> Any:
+            return optimizer.stateless_apply(*arguments)
+
+        compiled = self._programs.jit(apply, ())
 
         def step(gradients: Sequence[Tensor], variables: Sequence[Any]) -> None:
             if not optimizer.built:
@@ -144,15 +151,32 @@ class Jax:
 
     def jit(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
         """Compile a function of nested lists of tensors; `variables` enter as they are now."""
-        mapped = tuple(variables)
+        return self._programs.jit(_stateless(function, variables), tuple(variables))
 
-        def stateless(values: list[Tensor], *arguments: Any) -> Any:
-            mapping = list(zip(mapped, values, strict=True))
-            with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
-                return function(*arguments)
+    def jit_each(
+        self, functions: Sequence[Callable[..., Share]], variables: Sequence[Any]
+    ) -> Callable[[Sequence[Sequence[Any]]], Shares]:
+        """Compile each by itself: XLA's time to compile grows faster than a program."""
+        compiled = [self.jit(function, variables) for function in functions]
 
-        compiled = jax.jit(stateless)
-        return lambda *arguments: compiled(_values(mapped), *arguments)
+        def run(arguments: Sequence[Sequence[Any]]) -> Shares:
+            made = [one(*given) for one, given in zip(compiled, arguments, strict=True)]
+            return [kept for kept, _ in made], [_wide(figures) for _, figures in made]
+
+        return run
+
+    def once(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+        """The function compiled, which each of its operations would be: by itself if it has to."""
+        stateless = _stateless(function, variables)
+        compiled = self._programs.jit(stateless, tuple(variables))
+
+        def run(*arguments: Any) -> Any:
+            try:
+                return compiled(*arguments)
+            except Exception:  # of code that looks at values, or whatever it says of these
+                return stateless(_values(variables), *arguments)
+
+        return run
 
     def vjp(
         self, function: Function, primals: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]
@@ -180,6 +204,17 @@ class Jax:
             _, push = jax.vjp(pull, tuple(jnp.zeros_like(output) for output in outputs))
             (moved,) = push(tuple(tangents))
         return moved
+
+
+def _stateless(function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+    """`(values, *arguments)`, with the variables at these values, and nothing done to them."""
+
+    def run(values: Sequence[Tensor], *arguments: Any) -> Any:
+        mapping = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
+            return function(*arguments)
+
+    return run
 
 
 class _Catch:

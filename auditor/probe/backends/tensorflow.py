@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from auditor.errors import ProbeFailed
@@ -18,6 +19,8 @@ from auditor.probe.backends import (
     PassInputs,
     PassResult,
     Program,
+    Share,
+    Shares,
     Tensor,
 )
 from auditor.probe.backends.tensorflow_resizing import DIFFERENTIABLE, resizing_differentiable
@@ -115,6 +118,33 @@ class TensorFlow:
         """Compile a function of nested lists of tensors; variables are found by TensorFlow."""
         del variables
         return _traced(function)
+
+    def jit_each(
+        self, functions: Sequence[Callable[..., Share]], variables: Sequence[Any]
+    ) -> Callable[[Sequence[Sequence[Any]]], Shares]:
+        """Compile them into one graph."""
+        del variables
+
+        def all_of_them(arguments: list[Any]) -> tuple[list[Any], Tensor]:
+            made = [f(*given) for f, given in zip(functions, arguments, strict=True)]
+            lengths.extend(int(figures.shape[0]) for _, figures in made[len(lengths) :])
+            # End to end: hundreds of small tensors take longer to fetch.
+            figures = tf.concat([tf.cast(figures, tf.float64) for _, figures in made], axis=0)
+            return [kept for kept, _ in made], figures
+
+        lengths: list[int] = []
+        compiled = _traced(all_of_them)
+
+        def run(arguments: Sequence[Sequence[Any]]) -> Shares:
+            kept, figures = compiled([tuple(given) for given in arguments])
+            return kept, np.split(figures.numpy(), np.cumsum(lengths)[:-1])
+
+        return run
+
+    def once(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+        """The function as it is: running operations one by one is faster than tracing them."""
+        del variables
+        return function
 
     def vjp(
         self, function: Function, primals: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]

@@ -23,6 +23,8 @@ from auditor.probe.backends import (
     PassInputs,
     PassResult,
     Program,
+    Share,
+    Shares,
     Tensor,
 )
 from auditor.probe.state import SEED_STATE
@@ -80,6 +82,27 @@ class Torch:
                 return function(*keras.tree.map_structure(_tensor, args))
 
         return run
+
+    def jit_each(
+        self, functions: Sequence[Callable[..., Share]], variables: Sequence[Any]
+    ) -> Callable[[Sequence[Sequence[Any]]], Shares]:
+        """The functions themselves, one after the other."""
+
+        def all_of_them(arguments: Sequence[Sequence[Any]]) -> list[Share]:
+            return [f(*given) for f, given in zip(functions, arguments, strict=True)]
+
+        run_all = self.jit(all_of_them, variables)
+
+        def run(arguments: Sequence[Sequence[Any]]) -> Shares:
+            made = run_all([tuple(given) for given in arguments])
+            figures = [keras.ops.convert_to_numpy(numbers) for _, numbers in made]
+            return [kept for kept, _ in made], [found.astype(np.float64) for found in figures]
+
+        return run
+
+    def once(self, function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+        """As `jit`."""
+        return self.jit(function, variables)
 
     def vjp(
         self, function: Function, primals: tuple[Tensor, ...], cotangents: tuple[Tensor, ...]

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from auditor.probe.backends import Tensor
+from auditor.probe.backends import Share, Tensor
 from auditor.probe.blocks import Block, Linearizer, primals_of
 
 Array = np.ndarray[Any, Any]
@@ -66,51 +66,52 @@ class _Side:
         self._pull = pull
         self._product: Callable[..., Any] = Block.pull if pull else Block.push
         self._backend = linearizer.backend
-        self._lines = linearizer.compiled(self._line)
+        self._lines = linearizer.each([self._line(block) for block in blocks])
         self.failed: dict[str, Exception] = {}
 
     def singular_values(self) -> dict[str, Array]:
         counts = [_lines_of(block, pull=self._pull) for block in self._blocks]
-        # One array a product, blocks end to end: hundreds of small ones take longer to fetch.
-        made = np.stack(
-            [
-                keras.ops.convert_to_numpy(self._lines(self._primals, np.int32(index)))
-                for index in range(max(counts))
-            ]
-        )
-        lengths = [b.inputs if self._pull else b.outputs for b in self._blocks]
-        sizes = [b.rows * length for b, length in zip(self._blocks, lengths, strict=True)]
-        parts = np.split(made, np.cumsum(sizes)[:-1], axis=1)
+        made: list[list[Array]] = [[] for _ in self._blocks]
+        for index in range(max(counts)):
+            _, lines = self._lines(list(zip(self._primals, self._units(index), strict=True)))
+            for kept, line, count in zip(made, lines, counts, strict=True):
+                if index < count:
+                    kept.append(line)
         return {
             block.id: _singular_values(
-                part[:count].reshape(count, block.rows, length).transpose(1, 0, 2)
+                np.stack(lines).reshape(len(lines), block.rows, -1).transpose(1, 0, 2)
             )
-            for block, part, count, length in zip(self._blocks, parts, counts, lengths, strict=True)
+            for block, lines in zip(self._blocks, made, strict=True)
         }
 
-    def _line(self, primals: list[tuple[Tensor, ...]], index: Tensor) -> Tensor:
-        """The row or column of this index of every Jacobian, `(rows · length,)` end to end."""
-        precision = max(block.precision for block in self._blocks)
-        made = []
-        units: dict[Any, tuple[Tensor, ...]] = {}
-        for block, inputs in zip(self._blocks, primals, strict=True):
+    def _units(self, index: int) -> list[tuple[Tensor, ...]]:
+        """The unit vector of this index for each block; those of a shape share theirs."""
+        made: dict[Any, tuple[Tensor, ...]] = {}
+        units = []
+        for block in self._blocks:
             shapes = [shape for shape, _ in block.call.outputs]
-            length = block.inputs
             if not self._pull:
-                shapes = [tuple(tensor.shape) for tensor in inputs]
-                length = block.outputs
-            # Layers of a kind share theirs: in a small product they are half of the work.
+                shapes = [tuple(tensor.shape) for tensor in block.call.inputs]
             kind = (block.rows, tuple(shapes), block.precision)
-            if kind not in units:
-                units[kind] = _unit(block, shapes, index)
+            if kind not in made:
+                made[kind] = _unit(block, shapes, index)
+            units.append(made[kind])
+        return units
+
+    def _line(self, block: Block) -> Callable[..., Share]:
+        """inputs, unit vector → the row or column of every row's Jacobian, `(rows · length,)`."""
+        length = block.inputs if self._pull else block.outputs
+
+        def line(inputs: tuple[Tensor, ...], unit: tuple[Tensor, ...]) -> Share:
             try:
-                vector = self._product(block, self._backend, inputs, units[kind])
-                line = keras.ops.concatenate(block.flat(vector), axis=1)
+                vector = self._product(block, self._backend, inputs, unit)
             except Exception as error:  # whatever a framework says where it has no derivative
                 self.failed[block.id] = error
-                line = keras.ops.zeros((block.rows, length))
-            made.append(keras.ops.cast(keras.ops.reshape(line, (-1,)), precision))
-        return keras.ops.concatenate(made)
+                return (), keras.ops.zeros((block.rows * length,))
+            flat = keras.ops.concatenate(block.flat(vector), axis=1)
+            return (), keras.ops.reshape(flat, (-1,))
+
+        return line
 
 
 def _in_memory(blocks: Sequence[Block]) -> Iterator[list[Block]]:
@@ -133,17 +134,16 @@ def _lines_of(block: Block, *, pull: bool) -> int:
     return block.outputs if pull else block.inputs
 
 
-def _unit(block: Block, shapes: Sequence[tuple[int, ...]], index: Tensor) -> tuple[Tensor, ...]:
+def _unit(block: Block, shapes: Sequence[tuple[int, ...]], index: int) -> tuple[Tensor, ...]:
     """The unit vector of this index in every row."""
     parts = []
     offset = 0
     for shape in shapes:
         size = math.prod(shape) // block.rows
-        unit = keras.ops.equal(keras.ops.arange(size, dtype="int32") + offset, index)
-        row = keras.ops.cast(unit, block.precision)
-        parts.append(
-            keras.ops.reshape(keras.ops.broadcast_to(row[None, :], (block.rows, size)), shape)
-        )
+        part = np.zeros((block.rows, size), block.precision)
+        if offset <= index < offset + size:
+            part[:, index - offset] = 1.0
+        parts.append(keras.ops.convert_to_tensor(part.reshape(shape)))
         offset += size
     return tuple(parts)
 

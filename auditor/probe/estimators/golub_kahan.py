@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
-from auditor.probe.backends import Tensor
-from auditor.probe.blocks import Block, Linearizer, Vector, by_block, numbers, primals_of
+from auditor.probe.backends import Share, Shares, Tensor
+from auditor.probe.blocks import Block, Linearizer, Vector, by_block, primals_of
 
 Array = np.ndarray[Any, Any]
 #: Told of each step before it begins: its number from 1, and how many there are.
 OnStep = Callable[[int, int], None]
+Step = Callable[[Sequence[Sequence[Any]]], Shares]
 #: ⟨Jᵀ u, v⟩ and ⟨u, J v⟩ differ by so much of ‖Jᵀ u‖ or by so many of the block's roundings.
 ADJOINT = 1e-3
 ROUNDINGS = 8.0
@@ -53,7 +55,7 @@ class NotAdjoint(Exception):
 
 
 class Bidiagonalisation:
-    """The recursion for a list of blocks, compiled once.
+    """The recursion for a list of blocks.
 
     Upper bidiagonal: J v₁ = α₁ u₁, then Jᵀ u_j = α_j v_j + β_j v_{j+1} and
     J v_{j+1} = β_j u_j + α_{j+1} u_{j+1}. Rows of all blocks advance together.
@@ -67,8 +69,8 @@ class Bidiagonalisation:
         #: The left vectors u_j that were kept, on the host.
         self.left: list[list[tuple[Array, ...]]] = []
         backend = linearizer.backend
-        self._push = linearizer.compiled(self._step(lambda block, p, v: block.push(backend, p, v)))
-        self._pull = linearizer.compiled(self._step(lambda block, p, u: block.pull(backend, p, u)))
+        self._push = linearizer.each([self._step(b, partial(b.push, backend)) for b in blocks])
+        self._pull = linearizer.each([self._step(b, partial(b.pull, backend)) for b in blocks])
 
     def run(
         self, start: Vector, steps: int, on_step: OnStep, *, keep_left: bool = False
@@ -84,14 +86,13 @@ class Bidiagonalisation:
         beta = np.zeros(rows)
         for step in range(steps):
             on_step(step + 1, steps)
-            u, norms, _ = self._push(self._primals, v, u, self._factors(beta))
-            alphas[step] = numbers(norms)
+            u, alphas[step], _ = self._product(self._push, v, u, beta)
             if keep_left:
                 self.left.append([tuple(map(_on_host, parts)) for parts in u])
-            v, norms, shares = self._pull(self._primals, u, v, self._factors(alphas[step]))
-            beta = betas[step] = numbers(norms)
+            v, beta, shares = self._product(self._pull, u, v, alphas[step])
+            betas[step] = beta
             if not step:
-                self._check_adjoint(alphas[0], beta, numbers(shares))
+                self._check_adjoint(alphas[0], beta, shares)
         return [
             _ritz(a, b)
             for a, b in zip(
@@ -103,13 +104,20 @@ class Bidiagonalisation:
         """‖Jᵀ u‖ of every row of each block, u of unit length at most."""
         nothing: Vector = [block.draw_inputs(np.zeros) for block in self._blocks]
         zeros = np.zeros(sum(block.rows for block in self._blocks))
-        _, norms, _ = self._pull(
-            self._primals,
-            _single(self._blocks, u),
-            _single(self._blocks, nothing),
-            self._factors(zeros),
+        _, norms, _ = self._product(
+            self._pull, _single(self._blocks, u), _single(self._blocks, nothing), zeros
         )
-        return by_block(self._blocks, numbers(norms))
+        return by_block(self._blocks, norms)
+
+    def _product(
+        self, step: Step, x: Vector, previous: Vector, factors: Array
+    ) -> tuple[Vector, Array, Array]:
+        """One step of every block: what `_step` gives, numbers of all rows end to end."""
+        vectors, figures = step(
+            list(zip(self._primals, x, previous, self._factors(factors), strict=True))
+        )
+        norms, shares = zip(*(np.split(found, 2) for found in figures), strict=True)
+        return vectors, np.concatenate(norms), np.concatenate(shares)
 
     def _check_adjoint(self, alphas: Array, betas: Array, shares: Array) -> None:
         """That ⟨Jᵀ u₁, v₁⟩, the `shares`, is ⟨u₁, J v₁⟩ = α₁; `(rows,)` of all blocks each.
@@ -128,57 +136,40 @@ class Bidiagonalisation:
                 self.failed.setdefault(block.id, NotAdjoint())
 
     def _step(
-        self, product: Callable[[Block, tuple[Tensor, ...], Sequence[Tensor]], tuple[Tensor, ...]]
-    ) -> Callable[..., Any]:
-        """x, previous, factors → (A x − factor · previous, normalised), norms, ⟨A x, previous⟩."""
+        self,
+        block: Block,
+        product: Callable[[tuple[Tensor, ...], Sequence[Tensor]], tuple[Tensor, ...]],
+    ) -> Callable[..., Share]:
+        """x, previous, factors → A x − factors · previous, normalised, and figures `(2 · rows,)`.
 
-        def one(
-            block: Block,
+        The figures are the norms before, then ⟨A x, previous⟩.
+        """
+
+        def step(
             primals: tuple[Tensor, ...],
             x: Sequence[Tensor],
             previous: Sequence[Tensor],
-            factor: Tensor,
-        ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+            factors: Tensor,
+        ) -> Share:
             try:
-                product_of_x = product(block, primals, x)
+                product_of_x = product(primals, x)
             except Exception as error:  # whatever a framework says where it has no derivative
                 self.failed[block.id] = error
-                nothing = keras.ops.zeros((block.rows,), block.precision)
-                return tuple(previous), nothing, nothing
+                return tuple(previous), keras.ops.zeros((2 * block.rows,), block.precision)
             before = block.norms(product_of_x)
             share = block.products(product_of_x, previous)
             rest = tuple(
                 part - known
-                for part, known in zip(product_of_x, block.scaled(factor, previous), strict=True)
+                for part, known in zip(product_of_x, block.scaled(factors, previous), strict=True)
             )
             norm = block.norms(rest)
-            nothing = keras.ops.maximum(BREAKDOWN * block.epsilon * (before + factor), block.tiny)
+            nothing = keras.ops.maximum(BREAKDOWN * block.epsilon * (before + factors), block.tiny)
             gone = norm <= nothing
             norm = keras.ops.where(gone, keras.ops.zeros_like(norm), norm)
             inverse = keras.ops.where(gone, norm, 1.0 / keras.ops.where(gone, norm + 1.0, norm))
-            return block.scaled(inverse, rest), norm, share
-
-        def step(
-            primals: list[tuple[Tensor, ...]], x: Vector, previous: Vector, factors: list[Tensor]
-        ) -> tuple[Vector, Tensor, Tensor]:
-            made = [
-                one(*parts)
-                for parts in zip(self._blocks, primals, x, previous, factors, strict=True)
-            ]
-            vectors = [vector for vector, _, _ in made]
-            norms, shares = (
-                keras.ops.concatenate(
-                    [keras.ops.cast(values[of], self._precision) for values in made]
-                )
-                for of in (1, 2)
-            )
-            return vectors, norms, shares
+            return block.scaled(inverse, rest), keras.ops.concatenate([norm, share])
 
         return step
-
-    @property
-    def _precision(self) -> str:
-        return max(block.precision for block in self._blocks)
 
     def _factors(self, values: Array) -> list[Array]:
         return [

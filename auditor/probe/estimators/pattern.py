@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
 import keras
 import numpy as np
 
-from auditor.probe.backends import Tensor
-from auditor.probe.blocks import Block, Linearizer, by_block, numbers, primals_of
+from auditor.probe.backends import Share, Tensor
+from auditor.probe.blocks import Block, Linearizer, primals_of
 from auditor.probe.structure import Structure
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +27,7 @@ class PatternNorms:
     def __init__(self, linearizer: Linearizer, blocks: Sequence[tuple[Block, Structure]]) -> None:
         self._blocks = tuple(blocks)
         self._backend = linearizer.backend
-        self._compiled = linearizer.compiled(self._norms)
+        self._compiled = linearizer.each([self._norms(*one) for one in blocks])
         self.failed: dict[str, Exception] = {}
 
     def norms(self) -> dict[str, tuple[Array, Array]]:
@@ -35,18 +35,17 @@ class PatternNorms:
         if not self._blocks:
             return {}
         blocks = [block for block, _ in self._blocks]
-        largest, total = (numbers(values) for values in self._compiled(primals_of(blocks)))
+        _, figures = self._compiled([(inputs,) for inputs in primals_of(blocks)])
         return {
-            block.id: (top, whole)
-            for block, top, whole in zip(
-                blocks, by_block(blocks, largest), by_block(blocks, total), strict=True
-            )
+            block.id: (found[: block.rows], found[block.rows :])
+            for block, found in zip(blocks, figures, strict=True)
             if block.id not in self.failed
         }
 
-    def _norms(self, primals: list[tuple[Tensor, ...]]) -> tuple[Tensor, Tensor]:
-        largest, total = [], []
-        for (block, structure), inputs in zip(self._blocks, primals, strict=True):
+    def _norms(self, block: Block, structure: Structure) -> Callable[..., Share]:
+        """Inputs → σ₁ of each row, then ‖J‖_F, `(2 · rows,)`."""
+
+        def norms(inputs: tuple[Tensor, ...]) -> Share:
             # Products are of vectors of unit length.
             length = math.sqrt(block.outputs)
             units = keras.ops.full((block.rows,), 1.0 / length)
@@ -55,19 +54,16 @@ class PatternNorms:
                 pulled = block.pull(self._backend, inputs, block.scaled(units, ones))
             except Exception as error:  # whatever a framework says where it has no derivative
                 self.failed[block.id] = error
-                pulled = (keras.ops.zeros((block.rows, 1)),)
+                return (), keras.ops.zeros((2 * block.rows,))
             flat = [keras.ops.abs(part) * length for part in block.flat(pulled)]
             if structure is Structure.DIAGONAL:
                 singular = reduce(_hypotenuse, flat)
             else:
                 singular = keras.ops.sqrt(keras.ops.concatenate(flat, axis=1))
-            largest.append(keras.ops.cast(keras.ops.max(singular, axis=1), self._precision))
-            total.append(keras.ops.cast(block.norms((singular,)), self._precision))
-        return keras.ops.concatenate(largest), keras.ops.concatenate(total)
+            largest = keras.ops.max(singular, axis=1)
+            return (), keras.ops.concatenate([largest, block.norms((singular,))])
 
-    @property
-    def _precision(self) -> str:
-        return max(block.precision for block, _ in self._blocks)
+        return norms
 
 
 def _hypotenuse(a: Tensor, b: Tensor) -> Tensor:
