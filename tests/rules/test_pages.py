@@ -2,11 +2,13 @@
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
 from auditor.registry import rules
 from auditor.rule import Rule
+from auditor.rule_pages import pages
 
 SECTIONS = [
     "What it does",
@@ -68,3 +70,12 @@ def test_examples_are_python(rule: Rule) -> None:
 def test_code_and_name_are_told_apart() -> None:
     assert len({rule.name for rule in rules()}) == len(rules())
     assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", rule.name) for rule in rules())
+
+
+def test_the_pages_in_docs_are_those_of_the_rules() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "rules"
+    made = pages()
+    assert {path.name for path in folder.iterdir()} == set(made)
+    for name, text in made.items():
+        told = "run python -m auditor.rule_pages docs/rules"
+        assert (folder / name).read_text(encoding="utf-8") == text, told
