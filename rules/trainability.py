@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph import LayerCall, LayerGraph
+from auditor.graph.freshness import drawn
 from auditor.graph.heads import Head, heads, loss_of
 from auditor.graph.initializers import weight_law
 from auditor.graph.trainable_reach import TrainableReach, trainable_reach
@@ -232,7 +233,7 @@ def _raw_frozen(graph: LayerGraph, told: set[str]) -> list[LayerCall]:
 def _fresh(graph: LayerGraph, call: LayerCall) -> bool | None:
     """Whether the kernels are what a random initializer drew; None where that cannot be told."""
     known = [
-        law.explains(seen)
+        bool(drawn(weight, seen))
         for index, weight in enumerate(call.weights)
         if "kernel" in weight.role
         and weight.initializer is not None

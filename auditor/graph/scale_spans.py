@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from auditor.graph.activations import activation_moments, curve
 from auditor.graph.forecast import Forecast
+from auditor.graph.freshness import drawn
 from auditor.graph.initializers import weight_law
 from auditor.graph.kernel_laws import connections, weight_moments
 from auditor.graph.layer_graph import LayerCall, LayerGraph
@@ -226,7 +227,7 @@ def _untouched(graph: LayerGraph, calls: list[LayerCall]) -> bool | None:
                 known = False
                 continue
             seen = graph.weight_statistics.get((call.layer, index))
-            if seen is not None and not law.explains(seen):
+            if seen is not None and not drawn(weight, seen):
                 return False
     return True if known else None
 
