@@ -14,7 +14,7 @@ from auditor.formats.onnx_file import read_onnx_proto
 from auditor.graph import layer_tail
 from auditor.graph.forecast import forecast
 from auditor.graph.layer_graph import LayerCall, LayerGraph
-from auditor.graph.layer_laws import concatenation, total
+from auditor.graph.merge_laws import concatenation, total
 from auditor.graph.signal import STANDARD
 
 Config = dict[str, Any]

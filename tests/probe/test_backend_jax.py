@@ -134,6 +134,7 @@ def test_everything_marked_in_a_process_on_jax(tmp_path: Path) -> None:
         **os.environ,
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": "0",
         "GEB_AUDIT_TEST_FILES": str(tmp_path),
     }
     root = Path(__file__).parents[2]
