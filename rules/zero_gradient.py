@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph import LayerCall, LayerGraph
+from auditor.graph.freshness import fresh_share
 from auditor.graph.heads import loss_of
 from auditor.graph.trainable_reach import trainable_reach
 from auditor.measurement import ProbeResult
@@ -57,7 +58,8 @@ def zero_gradient_parameters(context: Context) -> Iterator[Finding | Skipped]:
 
     ## Known problems
     A loss with a margin is flat for samples that are right already; on trained weights that can
-    be all of them.
+    be all of them. Trained weights on synthetic batches may be driven to where a hard sigmoid or
+    a gate is flat: some layers of such a model are an info, all of them a warning.
 
     ## References
     - Ben Braiek, Khomh 2023, Testing feedforward neural networks training programs,
@@ -83,7 +85,11 @@ def zero_gradient_parameters(context: Context) -> Iterator[Finding | Skipped]:
     if not unexplained:
         return
     everything = len(still) == len(teachable)
-    certain = everything or probe.data != "synthetic"
+    strange = probe.data == "synthetic" and _trained(graph)
+    certain = not strange and (everything or probe.data != "synthetic")
+    severity = Severity.ERROR if certain else Severity.WARNING
+    if strange and not everything:
+        severity = Severity.INFO
     told = "No weight of the model gets" if everything else f"{names(unexplained)} get"
     if not everything and len(unexplained) == 1:
         told += "s"
@@ -103,9 +109,17 @@ def zero_gradient_parameters(context: Context) -> Iterator[Finding | Skipped]:
             "comparison or argmax, a stop_gradient, an output that is far out in its range; or set "
             "`layer.trainable = False` if they are meant to stay."
         ),
-        severity=Severity.ERROR if certain else Severity.WARNING,
-        confidence=Confidence.HIGH if certain else Confidence.MEDIUM,
+        severity=severity,
+        confidence=Confidence.HIGH
+        if certain
+        else (Confidence.LOW if strange else Confidence.MEDIUM),
     )
+
+
+def _trained(graph: LayerGraph) -> bool:
+    """Whether weights are no fresh draws: noise may drive such a model to where it is flat."""
+    fresh = fresh_share(graph)
+    return graph.format == "onnx" or (fresh is not None and fresh < 1.0)
 
 
 def _reaching_a_loss(graph: LayerGraph) -> frozenset[str]:

@@ -8,7 +8,7 @@ import pytest
 from builders import GraphBuilder, Stored
 from measured import probe
 
-from auditor.finding import Severity
+from auditor.finding import Confidence, Severity
 from auditor.graph import CompileSettings, LossSettings, Op, OptimizerSettings
 from auditor.measurement import (
     AttentionMeasurement,
@@ -368,3 +368,14 @@ def test_a_healthy_probe_gets_none_of_them(findings) -> None:
     graph = stack()
     codes = ("GEB206", "GEB504", "GEB505", "GEB506", "GEB508", "GEB509", "GEB510", "GEB511")
     assert [findings(code, graph, gains(graph)) for code in codes] == [()] * len(codes)
+
+
+def test_noise_may_drive_a_trained_model_to_where_it_is_flat(findings):
+    graph = trained(stack(3))
+    (found,) = findings("GEB508", graph, still(graph, "dense_1"))
+    assert (found.severity, found.confidence) == (Severity.INFO, Confidence.LOW)
+    everything = still(graph, *(call.id for call in graph.calls if call.op is Op.DENSE))
+    (found,) = findings("GEB508", graph, everything)
+    assert found.severity is Severity.WARNING
+    (found,) = findings("GEB508", graph, still(graph, "dense_1", data="own.npz"))
+    assert found.severity is Severity.ERROR
