@@ -17,7 +17,7 @@ from auditor.rule import Context, Facts, Needs, OptionValue, Rule
 EXPLODING = frozenset({"GEB501", "GEB304", "GEB506", "GEB507"})
 VANISHING = frozenset({"GEB502"})
 #: What such a model shows besides: no reason by itself to call it broken.
-BESIDES = frozenset({"GEB503", "GEB302", "GEB205", "GEB601"})
+BESIDES = frozenset({"GEB503", "GEB302", "GEB205", "GEB508", "GEB601"})
 #: Findings on what a file does to whoever loads it, which say nothing of training.
 SAFETY = "GEB9"
 

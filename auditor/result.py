@@ -12,6 +12,7 @@ from auditor.graph.forecast import Forecast
 from auditor.graph.layer_graph import LayerGraph
 from auditor.measurement import ProbeResult
 from auditor.plan.settings import Plan
+from auditor.risk import Risk
 
 
 class Verdict(enum.StrEnum):
@@ -55,6 +56,7 @@ class AuditResult:
     `probe` is None when no probe ran; `probe_skipped` then says why, and how to get one.
     `refused` says why the file was not opened any further, and is empty where it was read: the
     graph of a refused file is empty, and its findings are those of the refusal.
+    `risk` is None for a model that it is not calibrated for; `risk_skipped` then says why.
     """
 
     version: str
@@ -68,11 +70,8 @@ class AuditResult:
     probe_skipped: str = ""
     plan: Plan = field(default_factory=Plan)
     refused: str = ""
-
-    @property
-    def risk(self) -> None:
-        """Calibrated probability that training fails; None until it is calibrated on outcomes."""
-        return None
+    risk: Risk | None = None
+    risk_skipped: str = ""
 
     def at_least(self, severity: Severity | str) -> tuple[Finding, ...]:
         """Findings of this severity or worse."""

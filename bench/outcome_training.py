@@ -1,173 +1,215 @@
-"""Training of the outcome benchmark: short runs, what became of them, and why.
+"""Training of the outcome benchmark: short runs, what became of them, and what was seen on the way.
 
-A run fails where its loss is not finite or ends above half that of the best constant guess. Why is
-found by repairs, each alone: the same training after the scale of every kernel's output is set to
-1 on one batch (LSUV, Mishkin & Matas 2016, without its orthogonal start), and at rates a power of
-ten away. If the former trains, the scale was the cause: the model exploded where the repair had to
-shrink its kernels, and vanished where it had to enlarge them. Else, if a rate trains, the rate was.
+Every run is compiled whole, so that a model's dozen runs cost one compilation. A run that fails is
+repeated with repairs, each alone, which say why it failed: at rates one to three powers of ten
+away; after the scale of every kernel's output is set to 1 on one batch (LSUV, Mishkin & Matas
+2016, without its orthogonal start); and with its propagation replaced, that is with the same
+depth, width, family, optimizer and rate, but ReLU, He's scale and layer normalization (gated
+units in place of plain recurrence). outcome_labels.py makes a cause of that.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import jax
 import keras
 import numpy as np
-from outcome_models import USUAL_RATES, Spec, optimizer_of
-from sklearn.datasets import load_digits
+from jax.lax import scan
+from outcome_models import UNREPAIRED, USUAL_RATES, Spec, build, optimizer_of
+from outcome_tasks import Array, Task
 
-Array = np.ndarray[Any, Any]
-
-STEPS = 250
+STEPS = 300
 BATCH = 32
 LAST = 25
-#: Losses above this share of the best constant guess's are a failure.
-FAILED = 0.5
-#: Powers of ten that other rates are away from the declared one.
-OTHER_RATES = (-1, 1, -2, 2, -3, 3)
+#: A repair at or below this share of the best constant guess's loss has trained, and a model that
+#: ends above it is tried with repairs.
+TRAINS = 0.5
+#: Powers of ten that other rates are away from the declared one, either way until one trains.
+OTHER_RATES = ((-1, -2, -3), (1, 2, 3))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """Data to learn from. baseline: the loss of the best constant guess."""
+def observe(one: Spec, weights: Sequence[Array], data: Task) -> dict[str, Any]:
+    """What became of the model from these weights, and of its repairs where it failed.
 
-    x: Array
-    y: Array
-    outputs: int
-    loss: str
-    baseline: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a model.
-
-    final: mean loss of the last steps over the best constant guess's; infinite if one was not
-    finite. cause: "" where it trained; exploding, vanishing, rate_high, rate_low, other.
-    best_rate: the declared rate, or the nearest of the others that trains; None if none does.
+    Losses are over that of the best constant guess, infinite once one was not finite: `start` and
+    `final` (mean of the last steps), `worst` (largest on the way), `final_rate_K` at the declared
+    rate times 10ᴷ, `final_scaled` and `final_replaced` at the declared rate and
+    `final_scaled_usual` and `final_replaced_usual` the least of that and of the optimizer's usual
+    rate and up to two decades below, tried until one trains. `scaling`: the
+    logarithm of what LSUV multiplied the signal by, over all kernels; `seen`: that of the relative
+    gradient ‖∂L/∂W‖/‖W‖ of the first eighth of the kernels over the last eighth's, at the first
+    step; `moved_first`, `moved_last`: that of the relative way of these kernels. `losses` and
+    `profile`: the loss, and the logarithm that `seen` is the first of, at every step.
     """
-
-    start: float
-    final: float
-    cause: str
-    best_rate: float | None
-
-    @property
-    def fails(self) -> bool:
-        """Whether it did not learn as declared."""
-        return not self.final <= FAILED
-
-
-def task(name: str) -> Task:
-    """The data of a task, standardised, always the same."""
-    rng = np.random.default_rng(7)
-    if name == "regression":
-        # Friedman's first function (1991), five of ten inputs without a meaning.
-        u = rng.random((2000, 10))
-        y = (
-            10 * np.sin(np.pi * u[:, 0] * u[:, 1])
-            + 20 * (u[:, 2] - 0.5) ** 2
-            + 10 * u[:, 3]
-            + 5 * u[:, 4]
-        )
-        y = (y - y.mean()) / y.std()
-        x = (u - 0.5) * math.sqrt(12)
-        return Task(x=_single(x), y=_single(y[:, None]), outputs=1, loss="mse", baseline=1.0)
-    if name == "sequence":
-        # Which of four channels carries a bump, wherever it is.
-        labels = rng.integers(0, 4, 2000)
-        x = rng.standard_normal((2000, 32, 4))
-        for row, (label, begin) in enumerate(zip(labels, rng.integers(0, 24, 2000), strict=True)):
-            x[row, begin : begin + 8, label] += 2.0
-        return Task(x=_single(x), y=labels, outputs=4, loss=SPARSE, baseline=math.log(4))
-    digits = load_digits()
-    x = (digits.data - digits.data.mean()) / digits.data.std()
-    shape = {"digits": (64,), "digits_image": (8, 8, 1), "digits_rows": (8, 8)}[name]
-    return Task(
-        x=_single(x.reshape(-1, *shape)),
-        y=digits.target,
-        outputs=10,
-        loss=SPARSE,
-        baseline=math.log(10),
-    )
-
-
-SPARSE = "sparse_categorical_crossentropy"
-
-
-def observe(one: Spec, model: keras.Model, data: Task) -> Outcome:
-    """Train, and where that fails find out why. The model's weights are used up."""
+    model = build(one, data.x.shape[1:], data.outputs)
+    train = _trainer(one, model, data)
+    seen = train(weights, one.rate)
+    if seen["final"] <= TRAINS or one.family in UNREPAIRED:
+        return seen
+    for powers in OTHER_RATES:
+        for power in powers:
+            seen[f"final_rate_{power}"] = train(weights, one.rate * 10.0**power)["final"]
+            if seen[f"final_rate_{power}"] <= TRAINS:
+                break
+    scaled, seen["scaling"] = _rescaled(model, data, weights)
+    seen.update(_repaired("scaled", train, scaled, one))
+    twin = replace(one, activation="relu", scale=1.0, normalization="layer")
+    model = build(twin, data.x.shape[1:], data.outputs)
+    train = _trainer(twin, model, data)
     start = [np.array(weight) for weight in model.get_weights()]
-    first, final = _run(one, model, data, start, one.rate)
-    if final <= FAILED:
-        return Outcome(start=first, final=final, cause="", best_rate=one.rate)
-    repaired, factor = _rescaled(model, data, start)
-    usual = USUAL_RATES[one.optimizer]
-    nearest = None
-    for power in OTHER_RATES:
-        if _run(one, model, data, start, one.rate * 10.0**power)[1] <= FAILED:
-            nearest = one.rate * 10.0**power
+    seen.update(_repaired("replaced", train, start, one))
+    return seen
+
+
+def forget() -> None:
+    """Drop what was compiled: no two models share any of it."""
+    keras.utils.clear_session()
+    jax.clear_caches()
+
+
+Trainer = Callable[[Sequence[Array], float], dict[str, Any]]
+
+
+def _repaired(name: str, train: Trainer, weights: Sequence[Array], one: Spec) -> dict[str, Any]:
+    """The final loss at the declared rate, and the best at usual ones until one trains."""
+    declared = train(weights, one.rate)["final"]
+    best = declared
+    for share in (1.0, 0.1, 0.01):
+        if best <= TRAINS:
             break
-    cause = "other"
-    # Behind a normalization the scale of a kernel is of no account.
-    scaled = one.normalization == "none" and abs(math.log(factor)) > math.log(1.5)
-    if scaled and (
-        _run(one, model, data, repaired, one.rate)[1] <= FAILED
-        or (nearest is None and _run(one, model, data, repaired, usual)[1] <= FAILED)
-    ):
-        cause = "exploding" if factor < 1 else "vanishing"
-    elif nearest is not None:
-        cause = "rate_high" if nearest < one.rate else "rate_low"
-    return Outcome(start=first, final=final, cause=cause, best_rate=nearest)
+        best = min(best, train(weights, USUAL_RATES[one.optimizer] * share)["final"])
+    return {f"final_{name}": declared, f"final_{name}_usual": best}
 
 
-def _run(
-    one: Spec, model: keras.Model, data: Task, weights: list[Array], rate: float
-) -> tuple[float, float]:
-    """Losses at the start and at the end, over that of the best constant guess."""
-    model.set_weights(weights)
-    model.compile(optimizer_of(one, rate), data.loss)
-    rng = np.random.default_rng(one.number)
-    order = np.concatenate(
-        [rng.permutation(len(data.x)) for _ in range(1 + STEPS * BATCH // len(data.x))]
+def _trainer(one: Spec, model: keras.Model, data: Task) -> Trainer:
+    """A run from given weights at a given rate, compiled once."""
+    optimizer = optimizer_of(one, one.rate)
+    optimizer.build(model.trainable_variables)
+    loss_of = keras.losses.get(data.loss)
+    places = [place for place, v in enumerate(model.trainable_variables) if v.path.endswith("nel")]
+    ends = max(1, len(places) // 8)
+    rate_place = next(
+        place for place, v in enumerate(optimizer.variables) if v.path.endswith("learning_rate")
     )
-    losses = []
-    for step in range(STEPS):
-        rows = order[step * BATCH : (step + 1) * BATCH]
-        losses.append(float(model.train_on_batch(data.x[rows], data.y[rows])))
-        if not math.isfinite(losses[-1]):
-            return losses[0] / data.baseline, math.inf
-        # Beyond return: what has not moved by then in that order of magnitude does not.
-        if step == STEPS // 2 and min(losses) > 20 * data.baseline:
-            break
-    return losses[0] / data.baseline, float(np.mean(losses[-LAST:])) / data.baseline
+    rng = np.random.default_rng(one.number)
+    orders = [rng.permutation(len(data.x)) for _ in range(1 + STEPS * BATCH // len(data.x))]
+    rows = np.concatenate(orders)[: STEPS * BATCH].reshape(STEPS, BATCH)
+
+    def norms(values: Sequence[Any], relative_to: Sequence[Any]) -> Any:
+        chosen = [_norm(values[p]) / (_norm(relative_to[p]) + 1e-30) for p in places]
+        return jax.numpy.stack([*chosen[:ends], *chosen[-ends:]])
+
+    def step(state: Any, chosen: Any) -> Any:
+        trainable, others, slots = state
+        x, y = chosen
+
+        def loss(values: Any) -> Any:
+            out, after = model.stateless_call(values, others, x, training=True)
+            return jax.numpy.mean(loss_of(y, out)), after
+
+        (value, after), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
+        new, slots = optimizer.stateless_apply(slots, gradients, trainable)
+        return (new, after, slots), (value, norms(gradients, trainable))
+
+    # Convolutions inside of a compiled loop are ten times as slow on a CPU.
+    loop = _stepwise(step) if one.family == "convolutional" else jax.jit(partial(scan, step))
+
+    def run(trainable: Any, others: Any, slots: Any, x: Any, y: Any) -> Any:
+        (after, _, _), told = loop((trainable, others, slots), (x, y))
+        way = norms([a - b for a, b in zip(after, trainable, strict=True)], trainable)
+        return *told, way
+
+    def train(weights: Sequence[Array], rate: float) -> dict[str, Any]:
+        slots = [v.value for v in optimizer.variables]
+        slots[rate_place] = jax.numpy.asarray(rate, slots[rate_place].dtype)
+        model.set_weights(weights)
+        losses, gradients, way = run(
+            [v.value for v in model.trainable_variables],
+            [v.value for v in model.non_trainable_variables],
+            slots,
+            data.x[rows],
+            data.y[rows],
+        )
+        return _told(np.array(losses) / data.baseline, np.array(gradients), np.array(way), ends)
+
+    return train
 
 
-def _rescaled(model: keras.Model, data: Task, start: list[Array]) -> tuple[list[Array], float]:
-    """Weights with every kernel's output of deviation 1, and the geometric sum of what it took.
+def _stepwise(step: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.lax.scan` of a step, a call at a time."""
+    compiled = jax.jit(step)
 
-    The factor is the product of all kernels', the head left out.
+    def loop(state: Any, pairs: tuple[Array, Array]) -> Any:
+        told = []
+        for pair in zip(*pairs, strict=True):
+            state, one = compiled(state, pair)
+            told.append(one)
+        return state, tuple(np.stack(column) for column in zip(*told, strict=True))
+
+    return loop
+
+
+def _told(losses: Array, gradients: Array, way: Array, ends: int) -> dict[str, Any]:
+    finite = bool(np.isfinite(losses).all())
+    profile = _log(np.median(gradients[:, :ends], 1)) - _log(np.median(gradients[:, ends:], 1))
+    return {
+        "start": float(losses[0]),
+        "final": float(losses[-LAST:].mean()) if finite else math.inf,
+        "worst": float(losses.max()) if finite else math.inf,
+        "seen": float(profile[0]),
+        "moved_first": float(_log(np.median(way[:ends]))),
+        "moved_last": float(_log(np.median(way[ends:]))),
+        "losses": losses.tolist(),
+        "profile": profile.tolist(),
+    }
+
+
+def _norm(values: Any) -> Any:
+    """The Euclidean norm, without squares that overflow."""
+    largest = jax.numpy.maximum(jax.numpy.abs(values).max(), 1e-30)
+    return largest * jax.numpy.linalg.norm(values / largest)
+
+
+def _log(values: Array) -> Array:
+    logs: Array = np.log(np.maximum(values, 1e-30))
+    return logs
+
+
+def _rescaled(model: keras.Model, data: Task, start: Sequence[Array]) -> tuple[list[Array], float]:
+    """Weights with every kernel's output of deviation 1, and the logarithm of all it took.
+
+    The head is left out.
     """
     model.set_weights(start)
     batch = data.x[:256]
-    total = 1.0
-    kernels = [
+    total = 0.0
+    kernels: list[Any] = [
         layer
         for layer in model.layers[:-1]
         if isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D))
     ]
-    for layer in kernels:
-        inner = keras.Model(model.input, layer.output)
-        deviation = float(np.std(keras.ops.convert_to_numpy(inner(batch, training=False))))
+    outputs: Any = (
+        keras.Model(model.input, [layer.output for layer in kernels]) if kernels else None
+    )
+    run = jax.jit(
+        lambda trainable, others: outputs.stateless_call(trainable, others, batch, training=False)[
+            0
+        ]
+    )
+    for place, layer in enumerate(kernels):
+        out = run(
+            [v.value for v in outputs.trainable_variables],
+            [v.value for v in outputs.non_trainable_variables],
+        )
+        deviation = float(np.std(np.asarray(out[place] if len(kernels) > 1 else out)))
         if not (math.isfinite(deviation) and deviation > 1e-30):
             continue
         kernel, *rest = layer.get_weights()
         layer.set_weights([kernel / deviation, *rest])
-        total /= deviation
-    return [np.array(weight) for weight in model.get_weights()], min(max(total, 1e-30), 1e30)
-
-
-def _single(values: Array) -> Array:
-    return np.ascontiguousarray(values, np.float32)
+        total -= math.log(deviation)
+    return [np.array(weight) for weight in model.get_weights()], total

@@ -2,10 +2,15 @@
 
     python bench/static.py                     # ResNet50 (.keras, .h5), a 50 MB .onnx
     python bench/static.py --external-gib 4    # and an .onnx with that much external data
+    python bench/static.py --rules             # the rules alone, on graphs of a thousand calls
 
 Each figure is of a fresh process: wall seconds (the median of `--repeats`, interleaved, so that
 other work on the machine meets all alike) and the largest resident memory of the process and its
 children together. The reference is a process that does nothing but `keras.saving.load_model`.
+
+With `--rules` each figure is of CPU seconds in one process (the median of `--repeats`), on graphs
+of a thousand calls with weights in memory and without: one pass of statistics over all weights,
+the forecast, all static rules, and the three rules that took most.
 """
 
 from __future__ import annotations
@@ -15,7 +20,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +38,9 @@ model.compile("adam", "categorical_crossentropy")
 for path in sys.argv[1:]:
     model.save(path)
 """
+TESTS = Path(__file__).parents[1] / "tests"
+#: The most that all static rules may take on a graph of a thousand calls, in CPU seconds.
+RULES_SECONDS = 1.0
 #: The most that a static audit may take: a share of the reference's time, and MiB.
 SHARE = 1 / 6
 MEMORY_MIB = 300
@@ -142,12 +151,68 @@ def cases(folder: Path, gibibytes: int) -> Iterator[tuple[Case, int]]:
         yield audit(folder / "external" / "matrices.onnx"), EXTERNAL_MEMORY_MIB
 
 
+def rules_alone(name: str, *, values: bool) -> dict[str, float]:
+    """CPU seconds of the parts of judging one graph; a rule's by its code."""
+    sys.path.insert(0, str(TESTS))
+    from deep_graphs import GRAPHS
+
+    from auditor.graph.forecast import forecast
+    from auditor.judgement import unmet
+    from auditor.registry import rules
+    from auditor.rule import Context, Facts
+
+    def timed(part: Callable[[], object]) -> float:
+        begun = time.process_time()
+        part()
+        return time.process_time() - begun
+
+    graph = GRAPHS[name](values=values)
+    took = {"statistics": timed(lambda: graph.weight_statistics)}
+    begun = time.process_time()
+    facts = Facts(graph=graph, forecast=forecast(graph))
+    took["forecast"] = time.process_time() - begun
+    for rule in rules():
+        if not unmet(rule, facts):
+            context = Context(rule=rule, facts=facts, severity=rule.severity)
+            took[rule.code] = timed(lambda rule=rule, context=context: list(rule.judge(context)))
+    return took
+
+
+def judge_deep_graphs(repeats: int) -> bool:
+    """Print what the rules cost on graphs of a thousand calls; whether it is too much."""
+    from auditor.graph import activations, attention_laws
+
+    too_much = False
+    print(f"{'graph of 1,000 calls':48} {'statistics':>10} {'forecast':>9} {'rules':>6}  most")
+    for name in ("dense", "convolution, normalized and residual", "lstm", "transformer"):
+        for values in (False, True):
+            runs = []
+            for _ in range(repeats):
+                activations.activation_moments.cache_clear()
+                attention_laws.concentration.cache_clear()
+                runs.append(rules_alone(name, values=values))
+            took = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
+            codes = {part: cost for part, cost in took.items() if part.startswith("GEB")}
+            total = sum(codes.values())
+            most = sorted(codes, key=lambda code: -codes[code])[:3]
+            too_much = too_much or total > RULES_SECONDS
+            kind = f"{name}, {'weights' if values else 'architecture'}"
+            print(
+                f"{kind:48} {took['statistics']:10.2f} {took['forecast']:9.2f} {total:6.2f}  "
+                + ", ".join(f"{code} {codes[code]:.2f}" for code in most)
+            )
+    return too_much
+
+
 def main() -> None:
     """Run all cases in turn, print the table, and fail where a bound does not hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--external-gib", type=int, default=0)
+    parser.add_argument("--rules", action="store_true", help="the rules alone, on deep graphs")
     chosen = parser.parse_args()
+    if chosen.rules:
+        sys.exit(judge_deep_graphs(chosen.repeats))
     failed = False
     with tempfile.TemporaryDirectory(prefix="geb-bench-") as name:
         folder = Path(name)

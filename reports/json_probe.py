@@ -50,6 +50,8 @@ def probe_document(probe: ProbeResult) -> dict[str, Any]:
         "loss_at_start": json_value(probe.loss_at_start),
         "loss_expected": json_value(probe.loss_expected),
         "trial_losses": json_value(probe.trial_losses),
+        "trial_further": json_value(probe.trial_further),
+        "trial_constant": json_value(probe.trial_constant),
         "rate_trials": [_rate_trial(trial) for trial in probe.rate_trials],
         "step_slope": json_value(probe.step_slope),
         "step_curvature": json_value(probe.step_curvature),

@@ -12,6 +12,7 @@ from auditor.graph.forecast import Forecast
 from auditor.graph.layer_graph import LayerCall
 from auditor.plan.settings import Plan, Setting
 from auditor.result import AuditResult
+from auditor.risk import Risk
 
 from .json_probe import probe_document
 from .json_value import json_value
@@ -60,7 +61,7 @@ def document(result: AuditResult) -> dict[str, Any]:
             "notes": json_value(result.graph.notes),
         },
         "verdict": result.verdict.value,
-        "risk": None,
+        "risk": None if result.risk is None else _risk(result.risk),
         "layers": [_layer(call) for call in result.graph.calls],
         "forecast": None if result.forecast is None else _forecast(result.forecast),
         "probe": None if result.probe is None else probe_document(result.probe),
@@ -68,6 +69,16 @@ def document(result: AuditResult) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in result.findings],
         "skipped": [_skipped(skipped) for skipped in result.skipped],
         "plan": _plan(result.plan),
+    }
+
+
+def _risk(risk: Risk) -> dict[str, Any]:
+    return {
+        "probability": json_value(risk.probability),
+        "low": json_value(risk.low),
+        "high": json_value(risk.high),
+        "reasons": list(risk.reasons),
+        "calibration": risk.calibration,
     }
 
 

@@ -129,6 +129,8 @@ def _model(result: AuditResult, verbose: bool, width: int) -> Iterator[Renderabl
     if verdict.headlines:
         yield Text()
         yield from _headlines(verdict, width)
+    if verbose:
+        yield from _risk(verdict, result.risk_skipped)
     yield from _findings(result, verbose, width)
     yield from _plan(result, verbose, width)
     if verbose:
@@ -163,6 +165,19 @@ def _headlines(verdict: VerdictView, width: int) -> Iterator[RenderableType]:
         for headline in verdict.headlines
     ]
     yield from _table(rows, ("left", "right", "left"), width)
+
+
+def _risk(verdict: VerdictView, skipped: str) -> Iterator[RenderableType]:
+    """What the risk rests on, or why there is none."""
+    if verdict.risk is not None:
+        yield Text()
+        yield Text("Risk", style="bold")
+        for reason in verdict.risk.reasons:
+            yield _indented(Text(reason), 1)
+        yield _indented(Text(verdict.risk.calibration, style="dim"), 1)
+    elif skipped:
+        yield Text()
+        yield _indented(Text(f"No risk is told: {skipped}.", style="dim"), 1)
 
 
 def _findings(result: AuditResult, verbose: bool, width: int) -> Iterator[RenderableType]:

@@ -38,6 +38,15 @@ class VerdictView:
     sentence: tuple[Span, ...]
     tally: str
     headlines: tuple[Headline, ...]
+    risk: RiskView | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskView:
+    """What the risk's number rests on: what speaks for a failure, and the calibration."""
+
+    reasons: tuple[str, ...]
+    calibration: str
 
 
 def verdict_view(result: AuditResult) -> VerdictView:
@@ -48,6 +57,9 @@ def verdict_view(result: AuditResult) -> VerdictView:
         sentence=_sentence(result),
         tally=wording.tally(tuple(finding.severity for finding in result.findings)),
         headlines=tuple(_headlines(result)),
+        risk=None
+        if result.risk is None
+        else RiskView(reasons=result.risk.reasons, calibration=result.risk.calibration),
     )
 
 
@@ -94,6 +106,14 @@ def _propagation(verdict: Verdict, probe: ProbeResult) -> str:
 
 
 def _headlines(result: AuditResult) -> Iterator[Headline]:
+    risk = result.risk
+    if risk is not None:
+        yield Headline(
+            label="Risk that training fails",
+            value=quantity.share(_rounded(risk.probability)),
+            detail=f"95 %: {quantity.share(_rounded(risk.low))} – "
+            f"{quantity.share(_rounded(risk.high))}, calibrated on training runs",
+        )
     if result.probe is not None:
         yield from _measured(result, result.probe)
     elif result.forecast is not None and result.forecast.growth_rate is not None:
@@ -154,6 +174,11 @@ def _measured(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
             detail=f"over {wording.plural(len(probe.trial_losses) - 1, 'step', 'steps')}"
             f"{_optimizer(result)}{lost}",
         )
+
+
+def _rounded(probability: float) -> float:
+    """To whole per cent; near the ends, to that end's side."""
+    return min(max(round(probability, 2), 0.01), 0.99)
 
 
 def _local(result: AuditResult) -> Iterator[Headline]:

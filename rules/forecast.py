@@ -13,6 +13,8 @@ from auditor.graph.freshness import fresh_share
 from auditor.graph.operators import KERNEL_OPS
 from auditor.rule import Context, Option, rule
 
+from .weight_scale import accounts_for
+
 #: Share of the kernels that must still be their initializers' draws.
 FRESH = 0.5
 #: Covered shares from which on confidence is medium, and high.
@@ -47,7 +49,8 @@ def forecast_exploding(context: Context) -> Iterator[Finding | Skipped]:
     back, by the formulas of mean-field theory, and compares the gradient's norm at the first
     kernel-bearing layers with that at the last. Fires when it grows by `ratio` or more, by the
     ratio of both ends and by the rate a layer over the depth alike. It is silent where the probe
-    ran: GEB501 then says what was measured.
+    ran: GEB501 then says what was measured. It is a note where the scale of the initial weights
+    explains half of the growth or more: that is GEB302's finding, and its remedy serves both.
 
     ## Why is this bad
     The first layers get steps that are orders of magnitude too large for them, or the last ones
@@ -108,13 +111,15 @@ def forecast_exploding(context: Context) -> Iterator[Finding | Skipped]:
     option = "normalized-ratio" if kind is DepthKind.NORMALIZED else "ratio"
     if growth < math.log(context.number(option)):
         return
+    scale = accounts_for(context, growth)
     yield context.finding(
         f"The gradient's norm is predicted to grow {_times(predicted)} from the last layers to "
-        f"the first: by {predicted.growth_rate:.3g} a layer. One learning rate cannot fit both "
-        "ends.",
+        f"the first: by {predicted.growth_rate:.3g} a layer. "
+        + (BY_SCALE if scale else "One learning rate cannot fit both ends."),
         layers=_worst(context.graph, predicted, largest=True),
         evidence=_evidence(predicted),
         remedy=REMEDIES[kind],
+        severity=Severity.INFO if scale else None,
         confidence=_confidence(predicted),
     )
 
@@ -140,7 +145,8 @@ def forecast_vanishing(context: Context) -> Iterator[Finding | Skipped]:
     back, by the formulas of mean-field theory, and compares the gradient's norm at the first
     kernel-bearing layers with that at the last. Fires when it shrinks to `ratio` or less, by the
     ratio of both ends and by the rate a layer over the depth alike. It is silent where the probe
-    ran: GEB502 then says what was measured.
+    ran: GEB502 then says what was measured. It is a note where the scale of the initial weights
+    explains half of the loss or more: that is GEB302's finding, and its remedy serves both.
 
     ## Why is this bad
     The first layers hardly move, so the model trains as if it had only its last few layers, on
@@ -189,26 +195,34 @@ def forecast_vanishing(context: Context) -> Iterator[Finding | Skipped]:
     if isinstance(predicted, Skipped):
         yield predicted
         return
-    if _growth(predicted, smaller=False) > math.log(context.number("ratio")):
+    growth = _growth(predicted, smaller=False)
+    if growth > math.log(context.number("ratio")):
         return
+    scale = accounts_for(context, growth)
     yield context.finding(
         f"The gradient's norm is predicted to shrink {_times(predicted)} from the last layers to "
-        f"the first: by {predicted.growth_rate:.3g} a layer. The first layers will hardly learn.",
+        f"the first: by {predicted.growth_rate:.3g} a layer. "
+        + (BY_SCALE if scale else "The first layers will hardly learn."),
         layers=_worst(context.graph, predicted, largest=False),
         evidence=_evidence(predicted),
-        remedy=(
+        remedy=RESCALED
+        if scale
+        else (
             "Use activations that do not saturate (ReLU, GELU) with he_normal, add skip "
             "connections or normalization between the layers, or make the stack shallower."
         ),
+        severity=Severity.INFO if scale else None,
         confidence=_confidence(predicted),
     )
 
 
+BY_SCALE = "It is the scale of the initial weights that does it (GEB302)."
+RESCALED = (
+    "Initialize the named layers to their activation's scale (he_normal before ReLU, "
+    "glorot_uniform before tanh), or normalize between them."
+)
 REMEDIES = {
-    DepthKind.PLAIN: (
-        "Initialize the named layers to their activation's scale (he_normal before ReLU, "
-        "glorot_uniform before tanh), or normalize between them."
-    ),
+    DepthKind.PLAIN: RESCALED,
     DepthKind.NORMALIZED: (
         "The layers are normalized already, and it is their number that does it. Put a skip "
         "connection around every two or three layers, or use fewer of them."

@@ -18,6 +18,9 @@ from .wording import ids
 SQUARED = frozenset({"mean_squared_error", "mse"})
 #: Losses in the targets' own unit, which synthetic targets do not know.
 IN_UNITS = SQUARED | {"mean_absolute_error", "mae", "huber", "log_cosh"}
+#: Excess of a cross-entropy from which its head is sure of answers that are wrong. Keras bounds
+#: the loss of a sample, so that it does not tell how far out such a head is.
+SURE = 1.5
 #: Growth of the signal within the model from which it has a part in a loss far off.
 LEAST_GROWTH = 10.0
 
@@ -51,7 +54,8 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
     initializers and the batches synthetic (inputs of unit scale), and from `data-error-factor` on
     where the data are the user's own; an error only where the signal grows as much before the last
     layer with weights. What that layer's bias or a fixed scaling behind it makes is a choice of
-    unit, which synthetic targets do not know: there nothing is said of it.
+    unit, which synthetic targets do not know: there nothing is said of it. A cross-entropy that is
+    so far out that no gradient comes back is judged by that growth instead: its value is bounded.
 
     ## Why is this bad
     Outputs a hundred times too large mean that the signal has exploded on its way through the
@@ -119,9 +123,12 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
     excess = loss / expected
     if probe.loss in SQUARED:
         excess = math.sqrt(max(excess, 0.0))
+    grown = _grown(graph, probe)
+    flat = excess >= SURE and _flat(probe)
+    if flat:
+        excess = max(excess, grown)
     if excess < context.number("warning-factor"):
         return
-    grown = _grown(graph, probe)
     if not given and set(probe.loss.split(", ")) & IN_UNITS and grown < min(excess, LEAST_GROWTH):
         return
     limit = context.number("data-error-factor" if given else "error-factor")
@@ -143,7 +150,7 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
         evidence.append(Evidence(name=f"output of {call.id}", value=rms, unit="root mean square"))
     yield context.finding(
         f"The loss starts at {loss:.3g}, where a head that knows nothing has {expected:.3g}: "
-        f"{_how_far(probe, excess, grown)}.{where}",
+        f"{_how_far(probe, excess, grown, flat=flat)}.{where}",
         layers=ids([*([loudest[0]] if loudest is not None else []), *heads]),
         evidence=tuple(evidence),
         remedy=_remedy(given=given, grown=grown >= LEAST_GROWTH),
@@ -217,7 +224,17 @@ def _rms(probe: ProbeResult, call: LayerCall) -> float | None:
     return seen.rms if seen is not None and seen.rms and math.isfinite(seen.rms) else None
 
 
-def _how_far(probe: ProbeResult, excess: float, grown: float) -> str:
+def _flat(probe: ProbeResult) -> bool:
+    """Whether no weight got any gradient: float32 keeps no slope of a head that far out."""
+    return probe.gradient_norm is not None and probe.gradient_norm.max == 0.0
+
+
+def _how_far(probe: ProbeResult, excess: float, grown: float, *, flat: bool) -> str:
+    if flat:
+        return (
+            f"the head's inputs are some {grown:.2g} times too large, so far out in its range that "
+            "no gradient comes back"
+        )
     if grown >= LEAST_GROWTH:
         return f"the outputs are some {excess:.2g} times too large"
     if set(probe.loss.split(", ")) & IN_UNITS:

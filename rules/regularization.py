@@ -42,12 +42,11 @@ def excessive_regularization(context: Context) -> Iterator[Finding | Skipped]:
     """Penalties or weight decay outweigh the loss, or both are set and act twice.
 
     ## What it does
-    With a probe: holds the gradient of the L1 and L2 penalties, computed from the weights, against
-    the measured gradient of the whole objective, and warns when it is more than `dominance` times
-    what remains for the loss. Without one, and for penalties on activations: warns of coefficients
-    of `l2` or `l1` and more. In either case warns when the optimizer's decay takes `decay` or more
-    of every weight in each step, and when an L2 penalty on kernels stands beside decoupled decay.
-    Compiled models only.
+    With a probe: holds the gradient of the L1 and L2 penalties on weights against what is left of
+    the measured gradient without it, and warns when it is `dominance` times that and more. Without
+    one, and for penalties on activations: warns of coefficients of `l2` or `l1` and more. In
+    either case warns when the optimizer's decay takes `decay` or more of every weight in each step,
+    and when an L2 penalty on kernels stands beside decoupled decay. Compiled models only.
 
     ## Why is this bad
     Where the penalty's gradient is larger than the loss's, what training minimizes is the weights.
@@ -58,8 +57,7 @@ def excessive_regularization(context: Context) -> Iterator[Finding | Skipped]:
 
     ## Evidence
     The coefficients; where measured, both gradients' norms over the layers that have a penalty.
-    The loss's is what the whole has beyond the penalty's, as if the two were orthogonal, which at
-    the start they nearly are.
+    The penalties' is known from the weights, entry by entry, and is taken from the whole.
 
     ## Example
     ```python
@@ -106,8 +104,7 @@ def excessive_regularization(context: Context) -> Iterator[Finding | Skipped]:
 def _dominating(
     context: Context, found: Sequence[Penalty], norms: tuple[float, float]
 ) -> Iterator[Finding]:
-    penalty, whole = norms
-    rest = math.sqrt(max(whole**2 - penalty**2, 0.0))
+    penalty, rest = norms
     if penalty < context.number("dominance") * rest or penalty == 0:
         return
     on = [p.call for p in found if p.weights]
@@ -117,8 +114,10 @@ def _dominating(
         "training shrinks the weights before it learns anything.",
         layers=ids(on),
         evidence=(
-            Evidence(name="gradient of the penalties", value=penalty, method="2·l2·‖w‖, l1·√n"),
-            Evidence(name="gradient of loss and penalties", value=whole, method="measured"),
+            Evidence(
+                name="gradient of the penalties", value=penalty, method="‖l1·sign w + 2·l2·w‖"
+            ),
+            Evidence(name="gradient of the loss", value=rest, method="measured, the former taken"),
             *_coefficients([p for p in found if p.weights]),
         ),
         remedy=_LIGHTER,
@@ -212,25 +211,20 @@ def _rate(graph: LayerGraph) -> float | None:
 def _share(
     graph: LayerGraph, probe: ProbeResult, found: Sequence[Penalty]
 ) -> tuple[float, float] | None:
-    """Norms of the penalties' gradient and of the whole objective's, over penalized layers."""
-    norms: dict[str, float] = {}
+    """Norms of the penalties' gradient and of what is left without it, over penalized layers."""
+    layers = {penalty.call.layer for penalty in found if penalty.weights}
+    norms: dict[str, tuple[float, float]] = {}
     for call in graph.calls:
         seen = probe.calls.get(call.id)
-        if seen is not None and seen.weight_gradient_norm is not None:
-            norms.setdefault(call.layer, seen.weight_gradient_norm)
-    own = 0.0
-    layers = {penalty.call.layer for penalty in found if penalty.weights}
-    if not layers or not all(math.isfinite(norms.get(layer, math.nan)) for layer in layers):
+        if call.layer not in layers or seen is None:
+            continue
+        penalty, rest = seen.penalty_gradient_norm, seen.unpenalized_gradient_norm
+        if penalty is not None and rest is not None:
+            norms.setdefault(call.layer, (penalty, rest))
+    if not layers or norms.keys() != layers:
         return None
-    for penalty in found:
-        for index in penalty.weights:
-            values = graph.weight_statistics.get((penalty.call.layer, index))
-            if values is None or values.nonfinite:
-                return None
-            # Without the product of the two parts, which is positive: a lower bound.
-            own += (4 * penalty.l2**2 * values.mean_square + penalty.l1**2) * values.count
-    whole = math.hypot(*(norms[layer] for layer in layers))
-    return (math.sqrt(own), whole) if whole > 0 else None
+    penalty, rest = (math.hypot(*one) for one in zip(*norms.values(), strict=True))
+    return (penalty, rest) if math.isfinite(penalty) and math.isfinite(rest) else None
 
 
 def _coefficients(found: Sequence[Penalty]) -> tuple[Evidence, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph import LayerCall, LayerGraph, Op
-from auditor.graph.initializers import weight_law
+from auditor.graph.freshness import law_of
 from auditor.graph.operators import AFFINE_OPS, NORMALIZATION_OPS, SHAPE_OPS
 from auditor.graph.paths import before_kernels
 from auditor.graph.trainable_reach import learned_calls
@@ -175,9 +175,8 @@ def _variance_share(graph: LayerGraph, call: LayerCall) -> float | None:
     for index, weight in enumerate(call.weights):
         if weight.role != "kernel" or weight.initializer is None or not weight.fan_in:
             continue
-        law = weight_law(weight.initializer, weight.shape)
-        seen = graph.weight_statistics.get((call.layer, index))
-        if law is None or law.variance <= 0 or (seen is not None and not law.explains(seen)):
+        law = law_of(weight, graph.weight_statistics.get((call.layer, index)))
+        if law is None or law.variance <= 0:
             return None
         return weight.fan_in * law.variance
     return None

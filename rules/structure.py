@@ -215,15 +215,16 @@ def no_trainable_parameters(context: Context) -> Iterator[Finding | Skipped]:
 
     ## What it does
     Counts the values that training changes. Fires as an error when a model that was meant for
-    training has no weights at all, and as a warning when it is compiled and every weight it has
-    is frozen.
+    training has no weights at all, or is compiled with a weight of 0 for every loss, and as a
+    warning when it is compiled and every weight it has is frozen.
 
     ## Why is this bad
     `fit` runs through its epochs, reports a loss, and leaves the model exactly as it was. Keras
     says so in a warning at most, which is easily lost among the lines of a log.
 
     ## Evidence
-    The number of parameters and of trainable parameters, counted from the file.
+    The number of parameters and of trainable parameters, counted from the file; the weights of the
+    losses.
 
     ## Example
     ```python
@@ -252,7 +253,8 @@ def no_trainable_parameters(context: Context) -> Iterator[Finding | Skipped]:
     ## Known problems
     Preprocessing and augmentation models rightly have no weights. They are told by being saved
     uncompiled and holding no dropout. A model saved before it was built has no weights yet, and is
-    not judged. A custom layer may make its weights in a way that leaves no
+    not judged. With all losses at 0, penalties and losses that layers add still move the weights. A
+    custom layer may make its weights in a way that leaves no
     trace in the file; with one in the model the finding is a warning.
 
     ## References
@@ -260,6 +262,19 @@ def no_trainable_parameters(context: Context) -> Iterator[Finding | Skipped]:
       https://keras.io/guides/transfer_learning/
     """
     graph = context.graph
+    if graph.trainable_parameters and _weightless(graph):
+        yield context.finding(
+            "Every loss has a weight of 0: no gradient comes from any of them, and `fit` teaches "
+            "the model nothing.",
+            layers=ids(graph.output_calls),
+            evidence=(Evidence(name="loss_weights", value=0, method="configuration"),),
+            remedy=(
+                "Give what is to be learned a weight above 0, or leave `loss_weights` out.\n\n"
+                "```python\n"
+                'model.compile("adam", loss=losses, loss_weights=[1.0, 0.5])\n'
+                "```\n"
+            ),
+        )
     if graph.trainable_parameters or not to_be_trained(graph):
         return
     counted = (
@@ -302,6 +317,11 @@ def no_trainable_parameters(context: Context) -> Iterator[Finding | Skipped]:
             "them; ReLU, Dropout and pooling only pass values on."
         ),
     )
+
+
+def _weightless(graph: LayerGraph) -> bool:
+    losses = graph.compile.losses if graph.compile is not None else ()
+    return bool(losses) and all(loss.weight == 0 for loss in losses)
 
 
 UNFREEZE = """\

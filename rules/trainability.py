@@ -8,7 +8,7 @@ from dataclasses import replace
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph import LayerCall, LayerGraph
 from auditor.graph.freshness import drawn
-from auditor.graph.heads import Head, heads, loss_of
+from auditor.graph.heads import Head, heads, loss_of, trained_by_loss
 from auditor.graph.initializers import weight_law
 from auditor.graph.trainable_reach import TrainableReach, trainable_reach
 from auditor.graph.unbuilt import NOT_BUILT, unbuilt
@@ -145,9 +145,11 @@ def _blocked(context: Context, reach: TrainableReach) -> Finding:
 
 def _no_loss(context: Context, untaught: tuple[LayerCall, ...]) -> Finding:
     return context.finding(
-        f"{names(untaught)} only lead to outputs that no loss is set for: they are not trained."
+        f"{names(untaught)} only lead to outputs without a loss, or whose loss has weight 0: they "
+        "are not trained."
         if len(untaught) > 1
-        else f"{names(untaught)} only leads to outputs without a loss: it is not trained.",
+        else f"{names(untaught)} only leads to outputs without a loss, or whose loss has weight 0: "
+        "it is not trained.",
         layers=ids(untaught),
         evidence=_counted(untaught),
         remedy=(
@@ -166,7 +168,7 @@ def _no_loss(context: Context, untaught: tuple[LayerCall, ...]) -> Finding:
 def _without_loss(graph: LayerGraph, reach: TrainableReach) -> tuple[LayerCall, ...]:
     """Trainable layers that a gradient would reach from outputs without a loss only."""
     taught = tuple(
-        output for index, output in enumerate(graph.outputs) if loss_of(graph, index) is not None
+        output for index, output in enumerate(graph.outputs) if trained_by_loss(graph, index)
     )
     if not taught or len(taught) == len(graph.outputs):
         return ()
@@ -176,7 +178,7 @@ def _without_loss(graph: LayerGraph, reach: TrainableReach) -> tuple[LayerCall, 
 
 def _taught_output(graph: LayerGraph, call: LayerCall) -> bool:
     return any(
-        call_id == call.id and loss_of(graph, index) is not None
+        call_id == call.id and trained_by_loss(graph, index)
         for index, (call_id, _) in enumerate(graph.outputs)
     ) and any(source.parameters for source in (call, *graph.predecessors(call.id)))
 

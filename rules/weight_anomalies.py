@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from auditor.finding import Bound, Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph import LayerCall, LayerGraph
-from auditor.graph.freshness import fresh_share
-from auditor.graph.initializers import weight_law
+from auditor.graph.freshness import fresh_share, laws
 from auditor.graph.kernel_laws import connections
 from auditor.graph.kernel_spectrum import KernelSpectrum, edge, kernel_spectrum
 from auditor.graph.weight import Weight
@@ -165,10 +164,10 @@ def _deviation(call: LayerCall, weight: Weight) -> tuple[float, bool]:
     """(standard deviation of the initializer's law, at least He's; whether the law is known)."""
     fan = connections(call, weight.role)
     he = math.sqrt(2 / max(fan[0], 1.0)) if fan is not None else 0.0
-    law = weight_law(weight.initializer, weight.shape) if weight.initializer else None
-    if law is None:
+    known = laws(weight)
+    if not known:
         return he or 1.0, False
-    return max(he, math.sqrt(law.mean_square)), True
+    return max(he, *(math.sqrt(law.mean_square) for law in known)), True
 
 
 def _units(call: LayerCall) -> int:

@@ -14,6 +14,9 @@ from auditor.rule import Context, Option, rule
 
 from .wording import ids, plural
 
+#: Predicted change over a span that is a warning.
+FACTOR = 1e3
+
 
 @rule(
     "GEB302",
@@ -21,7 +24,7 @@ from .wording import ids, plural
     severity=Severity.WARNING,
     since="0.1",
     options=(
-        Option(name="factor", default=1e3, meaning="predicted change over a span: warning"),
+        Option(name="factor", default=FACTOR, meaning="predicted change over a span: warning"),
         Option(
             name="error-factor", default=1e6, meaning="the same, of weights fresh from their law"
         ),
@@ -114,7 +117,7 @@ def mis_scaled_initialization(context: Context) -> Iterator[Finding | Skipped]:
 
 
 def _verdict(context: Context, span: ScaleSpan) -> tuple[Severity, Confidence] | None:
-    change, caused = _size(span.change), _caused(span)
+    change, caused = _size(span.change), span.caused
     if span.frozen and (span.normalized or not span.untouched):
         return None  # its scale is taken out again, or it was trained and is kept as it is
     huge = caused and change >= context.number("error-factor")
@@ -127,12 +130,6 @@ def _verdict(context: Context, span: ScaleSpan) -> tuple[Severity, Confidence] |
     if _outlier(span, context.number("layer-factor")) is not None:
         return Severity.WARNING, Confidence.MEDIUM
     return None
-
-
-def _caused(span: ScaleSpan) -> bool:
-    """Whether the weights' scale accounts for half of the change (in logarithms) or more."""
-    change = math.log(span.change)
-    return math.log(span.excess) * math.copysign(1, change) >= 0.5 * abs(change)
 
 
 def _outlier(span: ScaleSpan, factor: float) -> ScaledLayer | None:
@@ -154,7 +151,7 @@ def _mis_scaled(
     typical = sorted(worst.layers, key=lambda layer: layer.excess)[len(worst.layers) // 2]
     outlier = _outlier(worst, context.number("layer-factor"))
     large = worst.excess > 1
-    grows_over_depth = _caused(worst) and _size(worst.change) >= context.number("factor")
+    grows_over_depth = worst.caused and _size(worst.change) >= context.number("factor")
     if len(worst.layers) == 1 or (outlier is not None and not grows_over_depth):
         one = outlier or typical
         message = (
@@ -202,6 +199,20 @@ def _mis_scaled(
         severity=severity,
         confidence=confidence,
     )
+
+
+def accounts_for(context: Context, growth: float) -> bool:
+    """Whether mis-scaled initial weights explain half of a forecast growth, or more.
+
+    `growth` is the logarithm of the factor on the gradient's norm from the last layers to the
+    first. Counted are spans that change it by `FACTOR` or more because of their weights' scale.
+    """
+    explained = sum(
+        math.log(span.gradient)
+        for span in scale_spans(context.graph, context.forecast)
+        if span.untouched and not span.frozen and span.caused and _size(span.change) >= FACTOR
+    )
+    return explained * math.copysign(1, growth) >= 0.5 * abs(growth)
 
 
 def _size(factor: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph import LayerCall, LayerGraph
 from auditor.graph.freshness import fresh_share
-from auditor.graph.heads import loss_of
+from auditor.graph.heads import trained_by_loss
 from auditor.graph.trainable_reach import trainable_reach
 from auditor.measurement import ProbeResult
 from auditor.rule import Context, Needs, rule
@@ -127,7 +127,7 @@ def _reaching_a_loss(graph: LayerGraph) -> frozenset[str]:
     declared = [
         graph.outputs[place][0]
         for place in range(len(graph.outputs))
-        if loss_of(graph, place) is not None
+        if trained_by_loss(graph, place)
     ]
     reaching = set(declared or [call_id for call_id, _ in graph.outputs])
     for call in reversed(graph.calls):

@@ -38,15 +38,16 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Save a model of `models` by name, once: `saved("unet")`, `saved("unet", ".h5")`."""
+    """Save a model of `models` or `textbook` once: `saved("unet")`, `saved("unet", ".h5")`."""
     folder = tmp_path_factory.mktemp("models")
 
     def build(name: str, suffix: str = ".keras") -> Path:
-        import models
+        from models import HEALTHY
+        from textbook import TEXTBOOK
 
         path = folder / f"{name}{suffix}"
         if not path.exists():
-            models.HEALTHY[name]().save(path)
+            (HEALTHY | TEXTBOOK)[name]().save(path)
         return path
 
     return build

@@ -89,7 +89,7 @@ def compile_settings(config: object) -> CompileSettings | None:
     """
     fields = mapping(config)
     optimizer = optimizer_settings(fields.get("optimizer", fields.get("optimizer_config")))
-    losses = tuple(_losses(fields.get("loss"), None))
+    losses = _weighted(tuple(_losses(fields.get("loss"), None)), fields.get("loss_weights"))
     if optimizer is None and not losses:
         return None
     metrics = (
@@ -105,15 +105,26 @@ def compile_settings(config: object) -> CompileSettings | None:
     )
 
 
-def at_outputs(settings: CompileSettings, names: Sequence[str]) -> CompileSettings:
-    """The settings with losses and metrics that were given as lists under their outputs' names."""
+def at_outputs(
+    settings: CompileSettings, names: Sequence[str], keys: Sequence[str] = ()
+) -> CompileSettings:
+    """The settings with losses and metrics of lists and dictionaries under their outputs' names.
+
+    `keys` are those of the outputs where the model gives a dictionary, in the order of `names`;
+    they go before the names, as in Keras.
+    """
     if len(set(names)) != len(names):
         return settings
     by_index = {str(index): name for index, name in enumerate(names)}
+    by_key = dict(zip(keys, names, strict=True)) if len(keys) == len(names) else {}
+    told = {loss.output for loss in settings.losses} | {m.output for m in settings.metric_settings}
+    keyed = by_key if told - {None} <= by_key.keys() else {}
 
     def named(output: str | None) -> str | None:
-        known = output is None or output in names
-        return output if known or output is None else by_index.get(output, output)
+        if output is None:
+            return None
+        name = keyed.get(output, output)
+        return name if name in names else by_index.get(name, name)
 
     return replace(
         settings,
@@ -199,6 +210,20 @@ def _losses(value: object, output: str | None) -> Iterator[LossSettings]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _losses(item, str(index) if len(value) > 1 else output)
+
+
+def _weighted(losses: tuple[LossSettings, ...], weights: object) -> tuple[LossSettings, ...]:
+    """The losses with the factors that `loss_weights` gives them: a number, a list or a mapping."""
+    listed = weights if isinstance(weights, list) else []
+    by_output = {str(index): weight for index, weight in enumerate(listed)} or mapping(weights)
+    alike = number(listed[0]) if listed and len(set(map(number, listed))) == 1 else None
+
+    def weighted(loss: LossSettings) -> LossSettings:
+        given = by_output.get(loss.output, weights) if loss.output is not None else weights
+        weight = number(given) if loss.output is not None or alike is None else alike
+        return loss if weight is None else replace(loss, weight=weight)
+
+    return tuple(weighted(loss) for loss in losses)
 
 
 def _loss(name: str, config: Mapping[str, Any], output: str | None) -> LossSettings:

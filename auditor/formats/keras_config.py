@@ -59,7 +59,8 @@ def graph_from_config(
     inside = mapping(config).get("compile_config")
     settings = compile_settings(inside if training is None else training)
     if settings is not None and root.model is not None:
-        settings = at_outputs(settings, [reference.layer for reference in root.model.outputs])
+        ends = [reference.layer for reference in root.model.outputs]
+        settings = at_outputs(settings, ends, root.model.output_keys)
     return LayerGraph(
         name=name,
         format=format,

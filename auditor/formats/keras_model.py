@@ -81,6 +81,8 @@ class LayerConfig:
 class ModelConfig:
     """A sequential or functional model. `inputs` and `outputs` are in Keras' flattened order.
 
+    `output_keys` are the outputs' where the model gives a dictionary of them.
+
     A sequential model has none of the two: its layers follow one another, `input_shape` goes in.
     """
 
@@ -89,6 +91,7 @@ class ModelConfig:
     layers: tuple[LayerConfig, ...]
     inputs: tuple[TensorRef, ...] = ()
     outputs: tuple[TensorRef, ...] = ()
+    output_keys: tuple[str, ...] = ()
     sequential: bool = False
     trainable: bool = True
     input_shape: Shape | None = None
@@ -211,6 +214,7 @@ def _parse_nested(
         **common,
         inputs=tuple(_references(fields["input_layers"])),
         outputs=tuple(_references(fields["output_layers"])),
+        output_keys=_keys(fields["output_layers"]),
     )
     for what, references in (("inputs", model.inputs), ("outputs", model.outputs)):
         if not references:
@@ -251,6 +255,15 @@ def _references(value: object) -> Iterator[TensorRef]:
         else:
             for item in value:
                 yield from _references(item)
+
+
+def _keys(value: object) -> tuple[str, ...]:
+    """Keys of a dictionary of single tensors, in flattened order; none of another structure."""
+    if not isinstance(value, dict) or any(
+        _listed_reference(item) is None for item in value.values()
+    ):
+        return ()
+    return tuple(sorted(value))
 
 
 def _listed_reference(value: object) -> TensorRef | None:

@@ -41,6 +41,8 @@ IMPORT, CUSTOM = "GEB902", "GEB910"
 MODULE_KEYS = frozenset({"fn_module", "function_module", "mask_module", "output_shape_module"})
 #: What TensorFlow calls the classes that specify a type: "TensorSpec".
 TYPE_SPEC = re.compile(r"[A-Z][A-Za-z0-9]*Spec(V[0-9]+)?")
+#: What Keras names an optimizer's module by in the files of models compiled on PyTorch.
+BACKEND_OPTIMIZERS = re.compile(r"keras\.src\.backend\.torch\.optimizers\.torch_([a-z]+)")
 KNOWN_LAYERS = frozenset(
     {*LAYERS, *OPAQUE_LAYERS, *WRAPPERS, *LEGACY_LAYERS, "Sequential", "Functional", "Model"}
 )
@@ -167,10 +169,16 @@ def _is_gadget(module: str, kind: str) -> bool:
     """Whether a name of Keras' own is that of no class that belongs into a model."""
     part = _part(module)
     if part in NOT_MODELLING:
-        return kind not in MODELLING_ELSEWHERE
+        return kind not in MODELLING_ELSEWHERE and not _is_backends_optimizer(module, kind)
     if kind.lstrip("_")[:1].isupper():
         return False
     return part not in FUNCTION_MODULES or kind in RESOLVERS
+
+
+def _is_backends_optimizer(module: str, kind: str) -> bool:
+    """Whether it is an optimizer of Keras' own as PyTorch's backend names it: "torch_adam.Adam"."""
+    found = BACKEND_OPTIMIZERS.fullmatch(module)
+    return found is not None and found[1] == kind.lower() and found[1] in LEARNING_RATES
 
 
 def _part(module: str) -> str:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auditor.graph.error_function import erf
+
 Floats = NDArray[np.float64]
 
 #: Integration ends this many standard deviations from the mean: beyond it lies 1e-19 of the mass.
 REACH = 9.0
+#: Ends of the widest panels.
+COARSE = np.linspace(-REACH, REACH, 10)
 #: Where smooth activations bend, on both sides of zero: panels end there, so that a Gaussian much
 #: wider than the bend is still resolved.
 BENDS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+BOTH_SIDES = np.array(sorted({sign * bend for bend in BENDS for sign in (-1, 1)}))
 NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
@@ -139,7 +144,7 @@ def largest_moments(
     outer, outer_weights = _gaussian(phi, mean, math.sqrt(between))
     z, weights = _panels(np.linspace(-REACH, REACH, 73))
     below = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in z])
-    weights = weights * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    weights = weights * _density(z)
     weights = count * weights * below ** (count - 1)
     value, slope = phi(outer[:, None] + math.sqrt(within) * z[None, :])
     of_unit = value @ weights
@@ -160,8 +165,7 @@ def _common(phi: Pointwise, mean: float, between: float, within: float) -> tuple
     if within == 0:
         value, slope = phi(outer)
         return _dot(outer_weights, value**2), _dot(outer_weights, slope**2)
-    inner, inner_weights = _panels(np.linspace(-REACH, REACH, 19))
-    inner_weights = inner_weights * np.exp(-(inner**2) / 2) / math.sqrt(2 * math.pi)
+    inner, inner_weights = _standard()
     value, slope = phi(outer[:, None] + within * inner[None, :])
     return (
         _dot(outer_weights, (value @ inner_weights) ** 2),
@@ -173,12 +177,23 @@ def _gaussian(phi: Pointwise, mean: float, sigma: float) -> tuple[Floats, Floats
     """Nodes x and weights for expectations under N(mean, sigma²)."""
     if sigma == 0:
         return np.array([mean]), np.ones(1)
-    bends = np.array([sign * bend for bend in BENDS for sign in (-1, 1)] + list(phi.kinks))
+    bends = np.concatenate([BOTH_SIDES, phi.kinks]) if phi.kinks else BOTH_SIDES
     inside = (bends - mean) / sigma
-    ends = np.concatenate([np.linspace(-REACH, REACH, 10), inside[np.abs(inside) < REACH]])
-    z, weights = _panels(np.unique(ends))
-    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return mean + sigma * z, weights * density
+    ends = np.concatenate([COARSE, inside[np.abs(inside) < REACH]])
+    ends.sort()  # two ends in one place make a panel of no width, which weighs nothing
+    z, weights = _panels(ends)
+    return mean + sigma * z, weights * _density(z)
+
+
+@cache
+def _standard() -> tuple[Floats, Floats]:
+    """Nodes z and weights for expectations of smooth functions under N(0, 1)."""
+    z, weights = _panels(np.linspace(-REACH, REACH, 19))
+    return z, weights * _density(z)
+
+
+def _density(z: Floats) -> Floats:
+    return np.exp(-np.square(z) / 2) / math.sqrt(2 * math.pi)
 
 
 def _panels(ends: Floats) -> tuple[Floats, Floats]:
@@ -237,11 +252,8 @@ def _selu(x: Floats) -> Pair:
 
 
 def _gelu(x: Floats) -> Pair:
-    below = np.array([math.erf(v) for v in (x / math.sqrt(2)).reshape(-1)]).reshape(x.shape)
-    share = (1 + below) / 2
-    return x * share, share + x * np.exp(-np.square(np.clip(x, -40, 40)) / 2) / math.sqrt(
-        2 * math.pi
-    )
+    share = (1 + erf(x / math.sqrt(2))) / 2
+    return x * share, share + x * _density(np.clip(x, -40, 40))
 
 
 def _silu(x: Floats) -> Pair:

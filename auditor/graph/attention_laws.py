@@ -25,7 +25,8 @@ from auditor.graph.signal import NO_WAY, Backward, Signal, Transfer
 LARGEST_SCORE = 1e4
 #: Digits of a score's variance that count, so that equal blocks share one quadrature.
 DIGITS = 6
-HALVINGS = 200
+#: Rounds, at most, of the search for the sum of exponentials' logarithm, and its tolerance.
+HALVINGS, TOLERANCE = 200, 1e-12
 
 
 @lru_cache(maxsize=1024)
@@ -42,15 +43,19 @@ def concentration(keys: int, variance: float) -> float:
     weights = np.exp(-(z**2) / 2)
     weights /= weights.sum()
     low, high = -12.0 * sigma - 1.0, 12.0 * sigma + math.log(keys) + sigma**2 / 2 + 1.0
+    middle = (low + high) / 2
     for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        if keys * float(weights @ _logistic(sigma * z - middle)) > 1:
-            low = middle
-        else:
-            high = middle
-        if high - low < 1e-12 * max(abs(high), 1.0):
+        share = _logistic(sigma * z - middle)
+        total = keys * float(weights @ share)
+        low, high = (middle, high) if total > 1 else (low, middle)
+        # Newton's step on log E Σ aⱼ, as long as it stays within the bracket.
+        slope = keys * float(weights @ (share * (1 - share)))
+        newton = middle + total / slope * math.log(total) if total > 0 < slope else math.inf
+        after = newton if low < newton < high else (low + high) / 2
+        moved, middle = abs(after - middle), after
+        if moved < TOLERANCE * max(abs(high), 1.0):
             break
-    share = _logistic(sigma * z - (low + high) / 2)
+    share = _logistic(sigma * z - middle)
     return min(max(keys * float(weights @ share**2), 1 / keys), 1.0)
 
 

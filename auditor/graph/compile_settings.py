@@ -39,11 +39,13 @@ class LossSettings:
     """One loss. `name` is the canonical snake_case Keras name, such as categorical_crossentropy.
 
     `output` names the output it belongs to; None when one loss serves all outputs. A custom loss
-    keeps the name its file gives and has `custom=True`.
+    keeps the name its file gives and has `custom=True`. `weight` is its factor in the sum of all
+    losses; of a loss that serves several outputs, 1 unless all of theirs are the same.
     """
 
     name: str
     output: str | None = None
+    weight: float = 1.0
     from_logits: bool = False
     custom: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)

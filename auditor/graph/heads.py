@@ -87,6 +87,12 @@ def loss_of(graph: LayerGraph, index: int) -> LossSettings | None:
     return losses[index] if unnamed and len(losses) == len(graph.outputs) else None
 
 
+def trained_by_loss(graph: LayerGraph, index: int) -> bool:
+    """Whether the output with this index has a loss that counts: of a weight other than zero."""
+    loss = loss_of(graph, index)
+    return loss is not None and loss.weight != 0
+
+
 def _head(graph: LayerGraph, output: LayerCall) -> Head:
     after: list[LayerCall] = []
     call = output

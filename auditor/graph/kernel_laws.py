@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from auditor.graph.dimensions import channels, sizes, spatial
-from auditor.graph.initializers import WeightLaw, weight_law
+from auditor.graph.freshness import law_of
+from auditor.graph.initializers import WeightLaw
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.operators import Op
 from auditor.graph.signal import NO_WAY, Signal, Transfer
@@ -36,8 +37,8 @@ def weight_moments(graph: LayerGraph, call: LayerCall, role: str) -> WeightMomen
         if weight.dtype.startswith(("int", "uint")):
             return None  # quantized: the scale that makes values of the integers is elsewhere
         seen: WeightStatistics | WeightLaw | None = graph.weight_statistics.get((call.layer, index))
-        if seen is None and weight.initializer is not None:
-            seen = weight_law(weight.initializer, weight.shape)
+        if seen is None:
+            seen = law_of(weight, None)
         if seen is None or not math.isfinite(seen.mean_square):
             return None
         return WeightMoments(mean=seen.mean, variance=seen.variance)

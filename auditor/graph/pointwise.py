@@ -10,6 +10,7 @@ import numpy as np
 
 from auditor.graph.activations import Floats, Pointwise
 from auditor.graph.dimensions import number
+from auditor.graph.error_function import erf
 from auditor.graph.layer_graph import LayerCall
 
 Pair = tuple[Floats, Floats]
@@ -149,8 +150,7 @@ NAMES: Mapping[str, str] = {
 
 
 def _erf(x: Floats) -> Pair:
-    value = np.array([math.erf(v) for v in x.reshape(-1)]).reshape(x.shape)
-    return value, 2 / math.sqrt(math.pi) * np.exp(-np.square(np.clip(x, -30, 30)))
+    return erf(x), 2 / math.sqrt(math.pi) * np.exp(-np.square(np.clip(x, -30, 30)))
 
 
 def _exponential(x: Floats) -> Pair:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,27 +12,29 @@ import numpy as np
 
 from auditor.errors import UnreadableModel
 from auditor.graph.activations import Curve, Floats, curve
-from auditor.graph.initializers import weight_law
+from auditor.graph.freshness import drawn
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.operators import Op
+from auditor.graph.recurrent_cells import STEPS, Cell, Reals, State
 from auditor.graph.transfer import activation_settings
 
 #: Sequences that are run, and steps of one whose length is open.
 SEQUENCES, OPEN_LENGTH = 8, 100
-#: Multiplications a sequence may cost; longer ones are run in part and their rate carried on.
-BUDGET = 2e8
+#: Multiplications that a layer, and all layers together, may cost; longer sequences are run in part
+#: and their rate carried on.
+BUDGET, ALL_BUDGET = 2e8, 2e9
+#: Steps that are run of however many layers.
+FEWEST = 10
 #: A state beyond this has left what single precision holds; its run is not carried on.
 OVERFLOW = 1e38
+#: Weights, in values, of the layers that are run side by side: they stay in the processor's cache.
+TOGETHER = 1 << 19
 #: Gates of a cell, by operator: its kernels hold so many blocks side by side.
 GATES = {Op.SIMPLE_RNN: 1, Op.LSTM: 4, Op.GRU: 3}
 #: Which of them makes the state, or the candidate for it.
 CANDIDATE = {Op.SIMPLE_RNN: 0, Op.LSTM: 2, Op.GRU: 2}
 #: Units from which on eigenvalues take seconds.
 LARGE = 512
-
-#: A cell's (state, change of the state) of every sequence, and the input's part → the next ones.
-State = tuple[Floats, ...]
-Step = Callable[[Floats, State, State], tuple[State, State]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +62,8 @@ class Recurrence:
         recurrent = _values(self.call, "recurrent_kernel")
         if recurrent is None or len(recurrent) > LARGE:
             return None
-        blocks = np.split(recurrent, GATES[self.call.op], axis=1)
+        blocks = np.split(recurrent.astype(np.float64), GATES[self.call.op], axis=1)
         return float(np.abs(np.linalg.eigvals(blocks[CANDIDATE[self.call.op]])).max())
-
-
-@dataclass(frozen=True)
-class _Cell:
-    kernel: Floats
-    recurrent: Floats
-    bias: Floats
-    activation: Curve
-    gate: Curve
-    reset_after: bool = True
 
 
 def recurrences(graph: LayerGraph) -> tuple[Recurrence, ...]:
@@ -83,20 +75,27 @@ def recurrences(graph: LayerGraph) -> tuple[Recurrence, ...]:
     """
     if graph.format == "onnx":
         return ()  # ONNX orders and transposes the blocks otherwise
-    found = (_recurrence(graph, call) for call in graph.layers() if call.op in GATES)
-    return tuple(recurrence for recurrence in found if recurrence is not None)
+    recurrent = [call for call in graph.layers() if call.op in GATES]
+    # All layers are run on the same sequences, so that equal ones can be run side by side.
+    alike: dict[Hashable, list[LayerCall]] = {}
+    for call in recurrent:
+        alike.setdefault(_form(call), []).append(call)
+    cost = SEQUENCES * sum(_recurrent_size(call) for call in recurrent)
+    most = max(int(ALL_BUDGET / max(cost, 1)), FEWEST)
+    rates: dict[str, float | None] = {}
+    for calls in alike.values():
+        for batch in _batches(calls):
+            rates.update(_rates(batch, most))
+    return tuple(
+        _recurrence(graph, call, rate)
+        for call in recurrent
+        if (rate := rates.get(call.id)) is not None
+    )
 
 
-def _recurrence(graph: LayerGraph, call: LayerCall) -> Recurrence | None:
-    cell = _cell(call)
-    if cell is None:
-        return None
+def _recurrence(graph: LayerGraph, call: LayerCall, rate: float) -> Recurrence:
     steps = _steps(call)
     wanted = steps or OPEN_LENGTH
-    affordable = max(int(BUDGET / (SEQUENCES * cell.recurrent.size)), 1)
-    rate = _rate(call.op, cell, min(wanted, affordable))
-    if rate is None:
-        return None
     return Recurrence(
         call=call,
         steps=steps,
@@ -106,7 +105,43 @@ def _recurrence(graph: LayerGraph, call: LayerCall) -> Recurrence | None:
     )
 
 
-def _cell(call: LayerCall) -> _Cell | None:
+def _form(call: LayerCall) -> Hashable:
+    """What layers that are run side by side have in common."""
+    return call.op, *(weight.shape for weight in call.weights), *_curves(call), _steps(call)
+
+
+def _batches(calls: list[LayerCall]) -> Iterator[list[LayerCall]]:
+    count = max(TOGETHER // max(calls[0].parameters, 1), 1)
+    for start in range(0, len(calls), count):
+        yield calls[start : start + count]
+
+
+def _recurrent_size(call: LayerCall) -> int:
+    weight = call.weight("recurrent_kernel")
+    return weight.size if weight is not None else 0
+
+
+def _rates(calls: list[LayerCall], most: int) -> Mapping[str, float | None]:
+    """Rates of layers of one form, over so many steps at most; unknown cells are left out."""
+    cells = {call.id: cell for call in calls if (cell := _cell(call)) is not None}
+    if not cells:
+        return {}
+    first = next(iter(cells.values()))
+    # In single precision, as the model itself runs.
+    kernel, recurrent, bias = (
+        np.stack(parts).astype(np.float32)
+        for parts in zip(
+            *((cell.kernel, cell.recurrent, cell.bias) for cell in cells.values()), strict=True
+        )
+    )
+    together = Cell(kernel, recurrent, bias, first.activation, first.gate, first.reset_after)
+    affordable = max(int(BUDGET / (SEQUENCES * first.recurrent.size)), 1)
+    wanted = _steps(calls[0]) or OPEN_LENGTH
+    found = _run(calls[0].op, together, min(wanted, affordable, most))
+    return dict(zip(cells, found, strict=True))
+
+
+def _cell(call: LayerCall) -> Cell | None:
     """The cell's weights and activations; None where they are not known or not of this form."""
     kernel, recurrent = _values(call, "kernel"), _values(call, "recurrent_kernel")
     if kernel is None or recurrent is None or kernel.ndim != 2 or recurrent.ndim != 2:
@@ -115,17 +150,22 @@ def _cell(call: LayerCall) -> _Cell | None:
     if recurrent.shape[1] != gates * units or kernel.shape[1] != gates * units or not units:
         return None
     bias = _values(call, "bias")
-    activation = curve(call.activation, activation_settings(call))
-    gate = curve(str(call.config.get("recurrent_activation", "sigmoid")), {})
+    activation, gate = _curves(call)
     if activation is None or gate is None:
         return None
     bias = np.zeros((1, gates * units)) if bias is None else bias.reshape(-1, gates * units)
     if not all(np.isfinite(values).all() for values in (kernel, recurrent, bias)):
         return None
-    return _Cell(kernel, recurrent, bias, activation, gate, len(bias) == 2)
+    return Cell(kernel, recurrent, bias, activation, gate, len(bias) == 2)
 
 
-def _values(call: LayerCall, role: str) -> Floats | None:
+def _curves(call: LayerCall) -> tuple[Curve | None, Curve | None]:
+    """The activations of the state and of the gates."""
+    gate = str(call.config.get("recurrent_activation", "sigmoid"))
+    return curve(call.activation, activation_settings(call)), curve(gate, {})
+
+
+def _values(call: LayerCall, role: str) -> Reals | None:
     weight = call.weight(role)
     if weight is None or weight.read is None:
         return None
@@ -133,7 +173,7 @@ def _values(call: LayerCall, role: str) -> Floats | None:
         values: np.ndarray[Any, Any] = np.asarray(weight.read())
     except UnreadableModel:
         return None
-    return values.astype(np.float64) if values.dtype.kind == "f" else None
+    return values if values.dtype.kind == "f" else None
 
 
 def _steps(call: LayerCall) -> int | None:
@@ -142,89 +182,57 @@ def _steps(call: LayerCall) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
-def _rate(op: Op, cell: _Cell, steps: int) -> float | None:
-    """Geometric mean, over the steps, of the factor on a change of the state."""
+def _run(op: Op, cell: Cell, steps: int) -> list[float | None]:
+    """Geometric mean, over the steps, of the factor on a change of the state, for each layer.
+
+    `cell` holds the weights of several layers, along a first axis. A layer's run ends where its
+    numbers do, and its rate is None where they do at once.
+    """
     random = np.random.default_rng(0)
-    units = cell.recurrent.shape[0]
-    step = {Op.SIMPLE_RNN: _simple(cell), Op.LSTM: _lstm(cell), Op.GRU: _gru(cell)}[op]
-    zeros = np.zeros((SEQUENCES, units))
-    state: State = (zeros, zeros) if op is Op.LSTM else (zeros,)
-    change: State = tuple(random.standard_normal(part.shape) for part in state)
-    change = tuple(part / _size(change)[:, None] for part in change)
-    logs = np.zeros(SEQUENCES)
-    done = 0
+    layers, inputs = cell.kernel.shape[:2]
+    units = cell.recurrent.shape[1]
+    step, parts = STEPS[op](cell), 2 if op is Op.LSTM else 1
+    state: State = (np.zeros((layers, SEQUENCES, units), np.float32),) * parts
+    change: State = tuple(random.standard_normal((SEQUENCES, units)) for _ in range(parts))
+    change = tuple(np.tile(part, (layers, 1, 1)) for part in _divided(change, _size(change)))
+    logs = np.zeros((layers, SEQUENCES))
+    done = np.zeros(layers, dtype=np.int64)
+    running = np.ones(layers, dtype=np.bool_)
     with np.errstate(all="ignore"):
         for _ in range(steps):
-            entering = random.standard_normal((SEQUENCES, len(cell.kernel))) @ cell.kernel
-            state, change = step(entering + cell.bias[0], state, change)
+            drawn_inputs = random.standard_normal((SEQUENCES, inputs)).astype(np.float32)
+            state, change = step(drawn_inputs @ cell.kernel + cell.bias[:, :1], state, change)
             size = _size(change)
-            if not all(np.isfinite(part).all() for part in (*state, *change)):
-                return None if done == 0 else math.exp(float(np.median(logs)) / done)
-            logs += np.log(size)
-            done += 1
-            if max(float(np.abs(part).max()) for part in state) > OVERFLOW or not size.any():
+            running &= _finite(*state, *change)
+            logs[running] += np.log(size[running])
+            done += running
+            running &= size.any(axis=1)
+            for part in state:
+                running &= np.abs(part).max(axis=(1, 2)) <= OVERFLOW
+            if not running.any():
                 break
-            change = tuple(part / np.where(size > 0, size, 1.0)[:, None] for part in change)
-    return math.exp(max(-700.0, min(float(np.median(logs)) / done, 700.0)))
+            change = _divided(change, np.where(size > 0, size, 1.0))
+        rates = np.exp(np.clip(np.median(logs, axis=1) / done, -700.0, 700.0))
+    return [float(rate) if count else None for rate, count in zip(rates, done, strict=True)]
 
 
 def _size(change: State) -> Floats:
-    total: Floats = np.sqrt(sum(np.square(part).sum(axis=1) for part in change))
+    """Norm of the change, of each layer and sequence."""
+    squares = (np.square(part, dtype=np.float64).sum(axis=-1) for part in change)
+    total: Floats = np.sqrt(sum(squares))
     return total
 
 
-def _simple(cell: _Cell) -> Step:
-    def step(entering: Floats, state: State, change: State) -> tuple[State, State]:
-        value, slope = cell.activation(entering + state[0] @ cell.recurrent)
-        return (value,), (slope * (change[0] @ cell.recurrent),)
-
-    return step
+def _divided(change: State, size: Floats) -> State:
+    return tuple((part / size[..., None]).astype(np.float32) for part in change)
 
 
-def _lstm(cell: _Cell) -> Step:
-    def step(entering: Floats, state: State, change: State) -> tuple[State, State]:
-        (hidden, memory), (d_hidden, d_memory) = state, change
-        raw = np.split(entering + hidden @ cell.recurrent, 4, axis=1)
-        moved = np.split(d_hidden @ cell.recurrent, 4, axis=1)
-        (let_in, s_in), (keep, s_keep) = cell.gate(raw[0]), cell.gate(raw[1])
-        (made, s_made), (out, s_out) = cell.activation(raw[2]), cell.gate(raw[3])
-        d_memory = (
-            keep * d_memory
-            + s_keep * moved[1] * memory
-            + s_in * moved[0] * made
-            + let_in * s_made * moved[2]
-        )
-        memory = keep * memory + let_in * made
-        shown, s_shown = cell.activation(memory)
-        d_hidden = s_out * moved[3] * shown + out * s_shown * d_memory
-        return (out * shown, memory), (d_hidden, d_memory)
-
-    return step
-
-
-def _gru(cell: _Cell) -> Step:
-    units = cell.recurrent.shape[0]
-    gates, candidate = cell.recurrent[:, : 2 * units], cell.recurrent[:, 2 * units :]
-    inner = cell.bias[1] if cell.reset_after else np.zeros(3 * units)
-
-    def step(entering: Floats, state: State, change: State) -> tuple[State, State]:
-        (hidden,), (d_hidden,) = state, change
-        raw = entering[:, : 2 * units] + hidden @ gates + inner[: 2 * units]
-        (both, slopes), moved = cell.gate(raw), d_hidden @ gates
-        keep, reset = both[:, :units], both[:, units:]
-        d_keep, d_reset = (slopes * moved)[:, :units], (slopes * moved)[:, units:]
-        if cell.reset_after:
-            seen = hidden @ candidate + inner[2 * units :]
-            fed, d_fed = reset * seen, d_reset * seen + reset * (d_hidden @ candidate)
-        else:
-            fed = (reset * hidden) @ candidate
-            d_fed = (d_reset * hidden + reset * d_hidden) @ candidate
-        made, slope = cell.activation(entering[:, 2 * units :] + fed)
-        d_made = slope * d_fed
-        changed = keep * d_hidden + d_keep * hidden + (1 - keep) * d_made - d_keep * made
-        return (keep * hidden + (1 - keep) * made,), (changed,)
-
-    return step
+def _finite(*parts: Reals) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Of each layer, whether all its numbers are."""
+    ends: np.ndarray[Any, np.dtype[np.bool_]] = np.logical_and.reduce(
+        [np.isfinite(part).all(axis=(1, 2)) for part in parts]
+    )
+    return ends
 
 
 def _untouched(graph: LayerGraph, call: LayerCall) -> bool | None:
@@ -233,11 +241,11 @@ def _untouched(graph: LayerGraph, call: LayerCall) -> bool | None:
     for index, weight in enumerate(call.weights):
         if weight.role not in ("kernel", "recurrent_kernel"):
             continue
-        law = weight_law(weight.initializer, weight.shape) if weight.initializer else None
         seen = graph.weight_statistics.get((call.layer, index))
-        if law is None or seen is None:
+        fresh = drawn(weight, seen) if seen is not None else None
+        if fresh is None:
             return None
-        if not law.explains(seen):
+        if not fresh:
             return False
         known = True
     return known

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from auditor.graph.activations import activation_moments, curve
 from auditor.graph.forecast import Forecast
-from auditor.graph.freshness import drawn
-from auditor.graph.initializers import weight_law
+from auditor.graph.freshness import law_of, laws
 from auditor.graph.kernel_laws import connections, weight_moments
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.operators import (
@@ -70,6 +69,12 @@ class ScaleSpan:
     def excess(self) -> float:
         """The product of the layers' excesses."""
         return _bounded(sum(math.log(layer.excess) for layer in self.layers))
+
+    @property
+    def caused(self) -> bool:
+        """Whether the weights' scale accounts for half of the change (in logarithms) or more."""
+        change = math.log(self.change)
+        return math.log(self.excess) * math.copysign(1, change) >= 0.5 * abs(change)
 
 
 def scale_spans(graph: LayerGraph, predicted: Forecast | None) -> tuple[ScaleSpan, ...]:
@@ -222,12 +227,10 @@ def _untouched(graph: LayerGraph, calls: list[LayerCall]) -> bool | None:
     known = True
     for call in calls:
         for index, weight in enumerate(call.weights):
-            law = weight_law(weight.initializer, weight.shape) if weight.initializer else None
-            if law is None:
+            if not laws(weight):
                 known = False
                 continue
-            seen = graph.weight_statistics.get((call.layer, index))
-            if seen is not None and not drawn(weight, seen):
+            if law_of(weight, graph.weight_statistics.get((call.layer, index))) is None:
                 return False
     return True if known else None
 

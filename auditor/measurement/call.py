@@ -102,8 +102,11 @@ class CallMeasurement:
         the loss of from its logits: with respect to these. None where the loss does not depend
         on the call, or its output has no batch axis.
     gradient_rms: the same divided by √(values in h).
-    weight_norm, weight_gradient_norm: ‖w‖₂ and ‖∂L/∂w‖₂ of the batch loss, over all trainable
-        weights of the call's layer.
+    weight_norm, weight_gradient_norm: ‖w‖₂ and ‖∂L/∂w‖₂ over all trainable weights of the call's
+        layer; L is the objective of a batch as training minimizes it, its loss and all penalties.
+    penalty_gradient_norm, unpenalized_gradient_norm: ‖∂R/∂w‖₂ and ‖∂(L − R)/∂w‖₂, R the L1 and L2
+        penalties on weights, over the same weights; None for a layer without them, or with a
+        penalty on its weights of another kind.
     update_ratio: ‖Δw‖/‖w‖ of the declared optimizer's first step.
     saturation: how |h − c| / r is distributed over all values of the output, c and r the centre
         and half width of a bounded activation's range: 0 in the middle, 1 in full saturation;
@@ -128,6 +131,8 @@ class CallMeasurement:
     gradient_rms: float | None = None
     weight_norm: float | None = None
     weight_gradient_norm: float | None = None
+    penalty_gradient_norm: float | None = None
+    unpenalized_gradient_norm: float | None = None
     update_ratio: float | None = None
     saturation: Distribution | None = None
     to_output_norm: Estimate | None = None

@@ -111,6 +111,9 @@ class ProbeResult:
         steps of the declared optimizer at its declared learning rate, on a copy of the weights;
         it ends with the first that is not finite, and with NaN where a step leaves a weight that
         is not finite, which an activation may hide from the loss; empty if uncompiled.
+    trial_further: the losses of the steps after these, taken where they cost little.
+    trial_constant: the loss of the best constant answer on the trial's batch, None where unknown:
+        what a model falls to that tells no sample from another.
     rate_trials: where that trial's loss rose, the same at lower rates, each a tenth of the one
         before, until one falls.
     step_slope, step_curvature: dᵀ∇L and dᵀ∇²L d on one batch, d the declared optimizer's first
@@ -153,6 +156,8 @@ class ProbeResult:
     gsc: float | None = None
     gradient_norm: Distribution | None = None
     trial_losses: tuple[float, ...] = ()
+    trial_further: tuple[float, ...] = ()
+    trial_constant: float | None = None
     rate_trials: tuple[RateTrial, ...] = ()
     step_slope: float | None = None
     step_curvature: float | None = None

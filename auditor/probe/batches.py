@@ -12,8 +12,10 @@ import numpy as np
 from auditor.errors import ProbeFailed, UsageError
 from auditor.graph.layer_graph import InputSpec, LayerGraph, Shape
 from auditor.probe.data_file import DataFile, check_input
-from auditor.probe.domains import Domain, domain_of, lookup_of
+from auditor.probe.domains import domain_of, lookup_of
+from auditor.probe.laws import Domain, Sparse
 from auditor.probe.losses import LossChoice
+from auditor.probe.model_io import Layout, ModelInputs
 from auditor.probe.targets import check_targets, draw_targets
 
 Array = np.ndarray[Any, Any]
@@ -43,6 +45,7 @@ class InputPlan:
     spec: InputSpec
     shape: tuple[int, ...]
     domain: Domain | None
+    layout: Layout = Layout.DENSE
 
 
 def candidate_shapes(specs: Sequence[InputSpec]) -> Iterator[tuple[tuple[int, ...], ...]]:
@@ -67,22 +70,39 @@ def data_shapes(specs: Sequence[InputSpec], data: DataFile) -> tuple[tuple[int, 
 
 def plan_inputs(
     graph: LayerGraph,
-    specs: Sequence[InputSpec],
+    inputs: ModelInputs,
     shapes: Sequence[tuple[int, ...]],
     data: DataFile | None,
 ) -> tuple[InputPlan, ...]:
     """What each input is given: a law to draw from, or none where there is data.
 
     Raises:
-        ProbeFailed: nothing can be drawn for an input.
+        ProbeFailed: nothing can be drawn for an input, or it holds no values.
         UsageError: the data would look up rows that an Embedding does not have.
     """
+    for spec, shape in zip(inputs.specs, shapes, strict=True):
+        if 0 in shape:
+            words = "×".join(map(str, shape))
+            raise ProbeFailed(f"input {spec.name!r} holds no values: its samples are {words}")
     if data is not None:
-        _check_lookups(graph, specs, data)
+        _check_lookups(graph, inputs.specs, data)
     return tuple(
-        InputPlan(spec=spec, shape=shape, domain=domain_of(graph, spec) if data is None else None)
-        for spec, shape in zip(specs, shapes, strict=True)
+        InputPlan(
+            spec=spec,
+            shape=shape,
+            domain=_law(graph, inputs, position) if data is None else None,
+            layout=inputs.layout(position),
+        )
+        for position, (spec, shape) in enumerate(zip(inputs.specs, shapes, strict=True))
     )
+
+
+def _law(graph: LayerGraph, inputs: ModelInputs, position: int) -> Domain:
+    spec = inputs.specs[position]
+    law = domain_of(graph, spec, inputs.vocabularies)
+    # Of whole numbers zero is one like any other: a class, a token.
+    sparse = inputs.layout(position) is Layout.SPARSE and spec.dtype.startswith(("float", "bf"))
+    return Sparse(law=law) if sparse and spec.shape and len(spec.shape) > 1 else law
 
 
 def choose_batch_size(
@@ -184,7 +204,7 @@ def sample_rows(samples: int, *, batch_size: int, count: int, seed: int) -> tupl
 def describe_inputs(inputs: Sequence[InputPlan]) -> tuple[str, ...]:
     """What was drawn for each input, a sentence each."""
     return tuple(
-        f"input {plan.spec.name} {_size(plan)}: {plan.domain.describe()}"
+        f"input {plan.spec.name} {_size(plan)}: {plan.domain.describe()}{plan.layout.remark}"
         for plan in inputs
         if plan.domain is not None
     )
@@ -230,6 +250,11 @@ def _check_lookups(graph: LayerGraph, specs: Sequence[InputSpec], data: DataFile
 def _sample_shape(spec: InputSpec) -> Shape:
     if spec.shape is None:
         raise ProbeFailed(f"the shape of input {spec.name!r} is not known")
+    if not spec.shape:
+        raise ProbeFailed(
+            f"input {spec.name!r} is one number for the whole batch: it has no axis of samples, "
+            "and the probe measures by sample"
+        )
     return spec.shape[1:]
 
 

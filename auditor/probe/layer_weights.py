@@ -12,6 +12,7 @@ from auditor.probe.state import copied
 from auditor.probe.statistics import CallSlots
 from auditor.probe.tally import LayerWeights
 from auditor.probe.trial import Trial
+from auditor.probe.weight_penalties import WeightPenalties
 
 Array = np.ndarray[Any, Any]
 
@@ -25,6 +26,7 @@ class WeightsByLayer:
         passes: Sequence[Mapping[str, Array]],
         scale: float,
         trial: Trial | None,
+        penalties: WeightPenalties,
     ) -> None:
         self._index = {id(variable): index for index, variable in enumerate(variables)}
         self._norms = np.array([_norm(copied(v)) for v in variables])
@@ -32,6 +34,7 @@ class WeightsByLayer:
         self._gradients = gradients / scale
         steps = () if trial is None else trial.steps
         self._steps = np.array([_norm(step) for step in steps])
+        self._penalties = penalties
 
     def of(self, slots: CallSlots) -> LayerWeights | None:
         """What is known of the trainable weights of the call's layer; None if it has none."""
@@ -46,6 +49,7 @@ class WeightsByLayer:
             norm=norm,
             gradient_norm=float(np.median(gradients)),
             update_ratio=None if moved is None or norm == 0.0 else moved / norm,
+            penalties=self._penalties.of(owned),
         )
 
 

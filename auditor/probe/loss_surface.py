@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from auditor.probe.out_of_memory import ran_out_of_memory
 from auditor.probe.session import Session, compute_dtypes, gradients_of
 from auditor.probe.state import copied
 from auditor.probe.trial import Gradients, Trial, lower_rates, run_trial
+from auditor.probe.trial_cost import further_steps
 
 #: Rounding of one operation by compute dtype; the loss itself is taken in single precision.
 ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -27,7 +29,13 @@ def trial(session: Session, first: PassResult) -> Trial | None:
     if optimizer is None or all(gradient is None for gradient in first.gradients):
         return None
     session.progress("trial steps")
-    return _trial_of(optimizer, session.backend.optimizer_step(optimizer), session, first)
+    further = further_steps(
+        session.graph,
+        weights=sum(math.prod(variable.shape) for variable in session.variables),
+        batch=session.prepared.batch_size,
+    )
+    step = session.backend.optimizer_step(optimizer)
+    return _trial_of(optimizer, step, session, first, further=further)
 
 
 def rate_trials(
@@ -118,6 +126,7 @@ def _trial_of(
     first: PassResult,
     *,
     along: bool = True,
+    further: int = 0,
 ) -> Trial:
     asked = loss_scale(optimizer)
     start = gradients_of(first, asked) if asked == session.scale else session.gradients(asked)
@@ -128,6 +137,7 @@ def _trial_of(
         lambda: session.gradients(asked),
         step=step,
         along=along,
+        further=further,
     )
 
 

@@ -12,6 +12,7 @@ import keras
 
 from auditor.errors import ProbeFailed, UsageError
 from auditor.graph.compile_settings import LossSettings
+from auditor.graph.heads import loss_of
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.operators import SHAPE_OPS, TRAINING_ONLY_OPS, Op
 from auditor.probe.settings import ProbeSettings
@@ -221,7 +222,12 @@ def _weights(graph: LayerGraph, outputs: tuple[Output, ...]) -> list[float]:
     """`compile`'s argument `loss_weights`, spread over the outputs."""
     declared = graph.compile.raw.get("loss_weights") if graph.compile else None
     if isinstance(declared, Mapping):
-        spread = [declared.get(output.name, 1.0) for output in outputs]
+        read = [loss_of(graph, place) for place in range(len(outputs))]
+        # Outputs in a dictionary are named by its keys, which the graph knows and they do not.
+        known = [1.0 if loss is None else loss.weight for loss in read]
+        spread = [
+            declared.get(output.name, weight) for output, weight in zip(outputs, known, strict=True)
+        ]
     elif isinstance(declared, (list, tuple)) and len(declared) == len(outputs):
         spread = list(declared)
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -14,16 +15,37 @@ from auditor.onnx_import.model import OnnxModel
 from auditor.probe.onnx_inputs import sampled_inputs
 
 
+class Layout(enum.Enum):
+    """How an input declares that its tensors are stored. The probe hands all over dense."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"
+    RAGGED = "ragged"
+
+    @property
+    def remark(self) -> str:
+        """What handing it over dense means, to end a sentence with."""
+        return ", in rows of one length though it is ragged" if self is Layout.RAGGED else ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
     """The inputs of a model in flattened order, and the structure they are handed over in.
 
     specs: with the samples first. axes: where the model has them; 0 for all where it is empty.
+    layouts: of each; dense where it is empty. vocabularies: the whole numbers that each
+    IntegerLookup knows, by its name, where it is the only one of that name.
     """
 
     specs: tuple[InputSpec, ...]
     structure: Any
     axes: tuple[int, ...] = ()
+    layouts: tuple[Layout, ...] = ()
+    vocabularies: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def layout(self, position: int) -> Layout:
+        """The layout of one input."""
+        return self.layouts[position] if self.layouts else Layout.DENSE
 
     def pack(self, tensors: Sequence[Any]) -> Any:
         """The tensors, samples first, in the structure and order that the model's `call` takes."""
@@ -54,7 +76,9 @@ def model_inputs(model: Any, graph: LayerGraph) -> ModelInputs:
     functional = getattr(model, "_functional", None) or model
     structure = getattr(functional, "_inputs_struct", None)
     if structure is None:
-        return ModelInputs(specs=_subclassed(model, graph), structure=None)
+        return ModelInputs(
+            specs=_subclassed(model, graph), structure=None, vocabularies=_vocabularies(model)
+        )
     known = {spec.name: spec for spec in graph.inputs}
     flat = keras.tree.flatten(structure)
     specs = []
@@ -69,7 +93,12 @@ def model_inputs(model: Any, graph: LayerGraph) -> ModelInputs:
                 dtype=str(tensor.dtype),
             )
         )
-    return ModelInputs(specs=tuple(specs), structure=None if len(flat) == 1 else structure)
+    return ModelInputs(
+        specs=tuple(specs),
+        structure=None if len(flat) == 1 else structure,
+        layouts=tuple(map(_layout, flat)),
+        vocabularies=_vocabularies(model),
+    )
 
 
 def output_specs(
@@ -117,6 +146,27 @@ def _output_names(model: Any, outputs: Any, count: int) -> list[str]:
     if len(names) == count and len(set(names)) == count:
         return names
     return ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
+
+
+def _layout(tensor: keras.KerasTensor) -> Layout:
+    if tensor.sparse:
+        return Layout.SPARSE
+    return Layout.RAGGED if getattr(tensor, "ragged", False) else Layout.DENSE
+
+
+def _vocabularies(model: Any) -> dict[str, tuple[int, ...]]:
+    """What each IntegerLookup was given or learned."""
+    lookups = [
+        layer
+        for layer in model._flatten_layers(include_self=False)  # noqa: SLF001
+        if isinstance(layer, keras.layers.IntegerLookup) and layer.vocabulary_size() > 0
+    ]
+    names = [layer.name for layer in lookups]
+    return {
+        layer.name: tuple(map(int, layer.get_vocabulary(include_special_tokens=False)))
+        for layer in lookups
+        if names.count(layer.name) == 1
+    }
 
 
 def _subclassed(model: Any, graph: LayerGraph) -> tuple[InputSpec, ...]:

@@ -11,13 +11,14 @@ import numpy as np
 
 from auditor.errors import ProbeFailed
 from auditor.graph.layer_graph import LayerGraph, Shape
+from auditor.graph.operators import KERNEL_OPS
 from auditor.probe import batches as drawing
 from auditor.probe.batches import Batch
 from auditor.probe.data_file import DataFile, nonfinite_arrays, read_data
 from auditor.probe.losses import LossChoice, Output, choose_losses, head_activation
 from auditor.probe.model_io import ModelInputs, model_inputs, output_call, output_specs
 from auditor.probe.settings import ProbeSettings
-from auditor.probe.targets import describe_targets, expected_loss
+from auditor.probe.targets import constant_loss, describe_targets, expected_loss
 from auditor.probe.training_pass import first_line
 
 Array = np.ndarray[Any, Any]
@@ -26,7 +27,10 @@ Shapes = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Everything a probe needs before its first pass; the fields are as in `ProbeResult`."""
+    """Everything a probe needs before its first pass; the fields are as in `ProbeResult`.
+
+    `loss_constant` is that of the best constant answer on the first batch.
+    """
 
     inputs: ModelInputs
     batches: tuple[Batch, ...]
@@ -35,6 +39,7 @@ class Prepared:
     data: str
     targets: str
     loss_expected: float | None
+    loss_constant: float | None
     nonfinite_data: tuple[str, ...]
     assumptions: tuple[str, ...]
 
@@ -54,7 +59,8 @@ def prepare(model: Any, graph: LayerGraph, settings: ProbeSettings) -> Prepared:
     data = None if settings.data is None else read_data(settings.data, given=settings.given)
     inputs = model_inputs(model, graph)
     shapes = _shapes(model, inputs, data)
-    plan = drawing.plan_inputs(graph, inputs.specs, shapes, data)
+    _check_kernels(graph)
+    plan = drawing.plan_inputs(graph, inputs, shapes, data)
     batch_size, why_this_size = drawing.choose_batch_size(
         settings.batch_size, graph, plan, None if data is None else data.samples
     )
@@ -82,6 +88,7 @@ def prepare(model: Any, graph: LayerGraph, settings: ProbeSettings) -> Prepared:
         data="synthetic" if data is None else data.title,
         targets=targets,
         loss_expected=expected_loss(losses, [list(batch.y) for batch in batches]),
+        loss_constant=constant_loss(losses, list(batches[0].y)),
         nonfinite_data=() if data is None else nonfinite_arrays(_used(data, inputs, losses)),
         assumptions=(
             *drawing.describe_inputs(plan),
@@ -90,6 +97,17 @@ def prepare(model: Any, graph: LayerGraph, settings: ProbeSettings) -> Prepared:
             *(() if made is not None else (f"targets: {targets}",)),
         ),
     )
+
+
+def _check_kernels(graph: LayerGraph) -> None:
+    """Raise `ProbeFailed` for a kernel without values: some frameworks end the process on it."""
+    for call in graph.calls:
+        empty = [w for w in call.weights if 0 in w.shape] if call.op in KERNEL_OPS else []
+        if empty:
+            raise ProbeFailed(
+                f"{call.id} has a weight of shape {tuple(empty[0].shape)}: there is nothing that "
+                "it could compute with"
+            )
 
 
 def _used(data: DataFile, inputs: ModelInputs, losses: LossChoice) -> Mapping[str, Array]:

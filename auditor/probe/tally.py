@@ -12,6 +12,7 @@ import numpy as np
 from auditor.graph.layer_graph import LayerCall
 from auditor.measurement import CallMeasurement, Distribution
 from auditor.probe.statistics import CallSlots, PassSlots, can_die, sample_median
+from auditor.probe.weight_penalties import PenaltyShare
 
 Array = np.ndarray[Any, Any]
 Values = Mapping[str, Array]
@@ -19,11 +20,15 @@ Values = Mapping[str, Array]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerWeights:
-    """‖w‖₂, ‖∂L/∂w‖₂ and ‖Δw‖/‖w‖ over all trainable weights of one layer."""
+    """‖w‖₂, ‖∂L/∂w‖₂ and ‖Δw‖/‖w‖ over all trainable weights of one layer.
+
+    `penalties` is the part that L1 and L2 penalties have in the gradient; None without them.
+    """
 
     norm: float
     gradient_norm: float | None
     update_ratio: float | None
+    penalties: PenaltyShare | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,7 @@ class Tally:
         size = slots.values_per_sample
         forward_size = size if slots.per_sample else size / self.batch
         gradient_norm = self.gradient_norm(slots)
+        penalties = None if weights is None else weights.penalties
         return CallMeasurement(
             mean=self._median("means", slots.row),
             rms=float(np.median(_root_mean_square(norms) / math.sqrt(forward_size))),
@@ -77,6 +83,8 @@ class Tally:
             gradient_rms=None if gradient_norm is None else gradient_norm / math.sqrt(size),
             weight_norm=None if weights is None else weights.norm,
             weight_gradient_norm=None if weights is None else weights.gradient_norm,
+            penalty_gradient_norm=None if penalties is None else penalties.penalty,
+            unpenalized_gradient_norm=None if penalties is None else penalties.rest,
             update_ratio=None if weights is None else weights.update_ratio,
             finite_forward=bool(np.isfinite(norms).all()),
             finite_backward=self._finite_backward(slots),

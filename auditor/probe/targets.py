@@ -58,6 +58,41 @@ def expected_loss(choice: LossChoice, targets: list[list[Array]]) -> float | Non
     return total
 
 
+def constant_loss(choice: LossChoice, targets: list[Array]) -> float | None:
+    """The loss of the best constant answer on one batch, `targets` by head.
+
+    The entropy of the classes that occur, for a cross-entropy; None where no such value is known.
+    """
+    total = 0.0
+    for head, drawn in zip(choice.heads, targets, strict=True):
+        known = _expected(head, drawn.astype(np.float64))
+        if known is None:
+            return None
+        constant = _entropy(head, drawn) if "crossentropy" in head.name else known
+        total += head.weight * constant
+    return total
+
+
+def _entropy(head: HeadLoss, drawn: Array) -> float:
+    """Of the classes over the samples, mean over the other axes."""
+    if head.name == "sparse_categorical_crossentropy":
+        shape = head.output.shape[:-1]
+        ids = np.reshape(drawn, (shape[0], -1)).astype(np.int64)
+        shares = [np.unique(column, return_counts=True)[1] / len(column) for column in ids.T]
+        return float(np.mean([_nats(share).sum() for share in shares]))
+    share = drawn.astype(np.float64).mean(axis=0)
+    if head.name == "binary_crossentropy":
+        return float(np.mean(_nats(share) + _nats(1.0 - share)))
+    return float(np.mean(_nats(share).sum(axis=-1)))
+
+
+def _nats(share: Array) -> Array:
+    """-p ln p, 0 where p is."""
+    held: Array = np.clip(share, 0.0, 1.0)
+    nats: Array = -held * np.log(np.where(held > 0.0, held, 1.0))
+    return nats
+
+
 def check_targets(head: HeadLoss, data: str, name: str, array: Array) -> None:
     """Check the targets a user gives for one head; `data` is what messages call the data.
 

@@ -19,6 +19,7 @@ from auditor.probe.residual_profile import residual_profile
 from auditor.probe.session import Session, gradients_of
 from auditor.probe.tally import Tally, distribution
 from auditor.probe.trial import Trial
+from auditor.probe.weight_penalties import WeightPenalties
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,15 @@ class TrainingMeasures:
     values: tuple[Mapping[str, np.ndarray[Any, Any]], ...]
     tally: Tally
     moments: GradientMoments
+    penalties: WeightPenalties
 
     def result(self, trial: Trial | None = None, lower: Sequence[RateTrial] = ()) -> ProbeResult:
         """All that is known so far; `trial` and `lower` as `loss_surface` has them."""
         session, program = self.session, self.session.program
         prepared = session.prepared
-        weights = WeightsByLayer(program.variables, self.values, session.scale, trial)
+        weights = WeightsByLayer(
+            program.variables, self.values, session.scale, trial, self.penalties
+        )
         calls = {
             slots.id: self.tally.measurement(slots, weights.of(slots))
             for slots in program.slots.calls
@@ -71,6 +75,8 @@ class TrainingMeasures:
             gsc=found.gsc,
             gradient_norm=distribution(global_norms),
             trial_losses=() if trial is None else trial.losses,
+            trial_further=() if trial is None else trial.further,
+            trial_constant=prepared.loss_constant,
             rate_trials=tuple(lower),
             step_slope=None if trial is None else trial.slope,
             step_curvature=None if trial is None else trial.curvature,
@@ -97,15 +103,23 @@ def training_measures(session: Session) -> TrainingMeasures:
         sample_factor=1.0 if prepared.losses.sums_samples else float(prepared.batch_size),
     )
     moments = GradientMoments(session.settings.seed)
+    penalties = WeightPenalties(session.variables)
     values = []
     for index in range(len(prepared.batches)):
         session.progress(f"batch {index + 1} of {len(prepared.batches)}")
         found = session.training_pass(index, scale) if index else first
         tally.add(found.values, scale)
-        moments.add(gradients_of(found, scale))
+        gradients = gradients_of(found, scale)
+        moments.add(gradients)
+        penalties.add(gradients, found.values["variable_gradient_norms"])
         values.append(found.values)
     return TrainingMeasures(
-        session=session, first=first, values=tuple(values), tally=tally, moments=moments
+        session=session,
+        first=first,
+        values=tuple(values),
+        tally=tally,
+        moments=moments,
+        penalties=penalties,
     )
 
 

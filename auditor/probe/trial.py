@@ -41,12 +41,16 @@ class Gradients:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What a trial showed. `steps` holds Δw of the first step for each variable."""
+    """What a trial showed. `steps` holds Δw of the first step for each variable.
+
+    `further` are the losses after `losses`, of steps taken beyond those of every trial.
+    """
 
     losses: tuple[float, ...]
-    steps: tuple[Array, ...]
-    slope: float | None
-    curvature: float | None
+    further: tuple[float, ...] = ()
+    steps: tuple[Array, ...] = ()
+    slope: float | None = None
+    curvature: float | None = None
 
 
 def run_trial(
@@ -57,6 +61,7 @@ def run_trial(
     *,
     step: OptimizerStep,
     along: bool = True,
+    further: int = 0,
 ) -> Trial:
     """Step the variables and put them back.
 
@@ -64,7 +69,8 @@ def run_trial(
     current values, always of the same batch and with the same dropout masks. `optimizer` must be
     fresh; `step` is how the backend runs it. The curvature dᵀ∇²L d is a central difference of dᵀ∇L
     along d, d the first update over its learning rate; it and the slope are left out unless
-    `along`. The losses end with NaN where a step leaves a weight that is not finite.
+    `along`. `further` steps are taken beyond those of every trial. The losses end with NaN where a
+    step leaves a weight that is not finite.
     """
     start = [copied(variable) for variable in variables]
     try:
@@ -72,9 +78,9 @@ def run_trial(
         losses = [first.loss]
         steps: tuple[Array, ...] = ()
         if not math.isfinite(first.loss):
-            return Trial(losses=(first.loss,), steps=(), slope=None, curvature=None)
+            return Trial(losses=(first.loss,))
         current = first
-        for _ in range(TRIAL_LOSSES - 1):
+        for _ in range(TRIAL_LOSSES - 1 + further):
             _apply(step, current.gradients, variables)
             if along and not steps:
                 steps = tuple(_differences(variables, start))
@@ -92,7 +98,13 @@ def run_trial(
     finally:
         for variable, value in zip(variables, start, strict=True):
             variable.assign(value)
-    return Trial(losses=tuple(losses), steps=steps, slope=slope, curvature=curvature)
+    return Trial(
+        losses=tuple(losses[:TRIAL_LOSSES]),
+        further=tuple(losses[TRIAL_LOSSES:]),
+        steps=steps,
+        slope=slope,
+        curvature=curvature,
+    )
 
 
 def lower_rates(rate: float, run_at: Callable[[float], tuple[float, ...]]) -> tuple[RateTrial, ...]:

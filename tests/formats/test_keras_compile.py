@@ -10,9 +10,10 @@ import pytest
 from keras import layers, losses, metrics, optimizers
 from keras.optimizers import schedules
 
+from auditor.formats.keras_compile import compile_settings
 from auditor.formats.read import read_model
 from auditor.graph.compile_settings import CompileSettings, LossSettings
-from auditor.graph.heads import loss_of
+from auditor.graph.heads import loss_of, trained_by_loss
 from auditor.graph.layer_graph import LayerGraph
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -186,6 +187,56 @@ def test_metrics_and_weights_of_losses(suffix: str, tmp_path: Path) -> None:
     assert read is not None
     assert read.raw["loss_weights"] == {"a": 0.3, "b": 2.0}
     assert set(read.metrics) == {"accuracy", "auc", "mean_squared_error", "mean_absolute_error"}
+    assert {loss.output: loss.weight for loss in read.losses} == {"a": 0.3, "b": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("loss", "weights", "expected"),
+    [
+        ("mse", None, [1.0]),
+        ("mse", 0.0, [0.0]),
+        ("mse", [0.0, 0.0], [0.0]),
+        ("mse", [0.0, 1.0], [1.0]),  # one loss, and one of its outputs counts
+        (["mse", "mae"], [0.0, 2.0], [0.0, 2.0]),
+        ({"a": "mse", "b": "mae"}, {"b": 0}, [1.0, 0.0]),
+        ({"a": "mse", "b": "mae"}, {"b": "much"}, [1.0, 1.0]),
+    ],
+)
+def test_weights_of_losses(loss: Any, weights: Any, expected: list[float]) -> None:
+    settings = compile_settings({"optimizer": "adam", "loss": loss, "loss_weights": weights})
+    assert settings is not None
+    assert [one.weight for one in settings.losses] == expected
+
+
+@BOTH
+def test_outputs_in_a_dictionary(suffix: str, tmp_path: Path) -> None:
+    keras.utils.clear_session()
+    entry = keras.Input((4,))
+    # Flattened by key: "alpha" comes first, though it was given last.
+    ends = {
+        "zeta": layers.Dense(3, activation="softmax", name="first")(entry),
+        "alpha": layers.Dense(1, name="second")(entry),
+    }
+    model = keras.Model(entry, ends)
+    model.compile(
+        "adam",
+        {"zeta": "sparse_categorical_crossentropy", "alpha": "mse"},
+        loss_weights={"zeta": 0.0, "alpha": 2.0},
+        metrics={"zeta": ["accuracy"], "alpha": ["mae"]},
+    )
+    graph = saved(model, suffix, tmp_path)
+    assert [call for call, _ in graph.outputs] == ["second", "first"] == model.output_names
+    read = [loss_of(graph, index) for index in range(2)]
+    assert [(loss.name, loss.weight) for loss in read if loss is not None] == [
+        ("mean_squared_error", 2.0),
+        ("sparse_categorical_crossentropy", 0.0),
+    ]
+    assert [trained_by_loss(graph, index) for index in range(2)] == [True, False]
+    assert graph.compile is not None
+    assert {metric.output: metric.name for metric in graph.compile.metric_settings} == {
+        "first": "accuracy",
+        "second": "mean_absolute_error",
+    }
 
 
 @BOTH

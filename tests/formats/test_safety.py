@@ -239,6 +239,34 @@ def test_what_keras_writes_is_no_hazard(value: object) -> None:
     assert config_hazards(wrap(value), "config.json") == ()
 
 
+TORCH = "keras.src.backend.torch.optimizers"
+
+
+@pytest.mark.parametrize(
+    "kind", ["Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "Lion", "Nadam", "RMSprop", "SGD"]
+)
+def test_an_optimizer_as_keras_names_it_on_pytorch_is_no_hazard(kind: str) -> None:
+    value = {**layer(kind, f"{TORCH}.torch_{kind.lower()}"), "registered_name": kind}
+    assert config_hazards(wrap(value), "config.json") == ()
+    wrapped = layer("LossScaleOptimizer", "keras.optimizers", inner_optimizer=value)
+    assert config_hazards(wrap(wrapped), "config.json") == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"),
+    [
+        ("torch", f"{TORCH}.torch_adam"),
+        ("SGD", f"{TORCH}.torch_adam"),
+        ("TorchOptimizer", f"{TORCH}.torch_optimizer"),
+        ("Adam", f"{TORCH}.torch_adam.more"),
+        ("Adam", "keras.src.backend.torch.torch_adam"),
+    ],
+)
+def test_beside_the_optimizers_of_a_backend_it_is_one(kind: str, module: str) -> None:
+    hazard = only(wrap(layer(kind, module)))
+    assert (hazard.code, hazard.severity) == ("GEB902", Severity.ERROR)
+
+
 @pytest.mark.parametrize("value", [None, 3, [], {}, "x", [[None]], {"class_name": []}])
 def test_anything_is_walked(value: object) -> None:
     assert config_hazards(value, "config.json") == ()

@@ -9,86 +9,13 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from auditor.errors import ProbeFailed, UsageError
+from auditor.formats.keras_live import read_live_model
+from auditor.formats.limits import DEFAULT_LIMITS
 from auditor.graph.layer_graph import InputSpec
 from auditor.graph.operators import Op
 from auditor.probe.batches import InputPlan, candidate_shapes, choose_batch_size, sample_rows
-from auditor.probe.domains import domain_of
-
-
-@pytest.fixture
-def draw():
-    """Draw values for the one input of a chain of calls."""
-
-    def run(*chain, shape=(8,), dtype="float32"):
-        builder = GraphBuilder()
-        call = builder.input(shape, dtype)
-        for op, options in chain:
-            call = builder.add(op, call, **options)
-        graph = builder.graph(call)
-        sizes = (64, *(size or 8 for size in shape))
-        return domain_of(graph, graph.inputs[0]).draw(np.random.default_rng(0), sizes)
-
-    return run
-
-
-def embedding(rows, **config):
-    return Op.EMBEDDING, {"config": {"input_dim": rows, **config}}
-
-
-def test_token_ids_cover_the_table_and_stay_inside(draw):
-    ids = draw(embedding(50), dtype="int32")
-    assert ids.min() == 0
-    assert ids.max() == 49
-
-
-def test_token_ids_keep_off_the_padding(draw):
-    assert draw(embedding(50, mask_zero=True), dtype="int32").min() == 1
-    assert draw(embedding(1, mask_zero=True), dtype="int32").max() == 0
-
-
-def test_token_ids_are_seen_through_shapes_and_float_inputs(draw):
-    chain = [(Op.RESHAPE, {}), (Op.CAST, {}), embedding(7)]
-    values = draw(*chain, dtype="float32")
-    assert set(np.unique(values)) == set(range(7))
-
-
-def test_the_smallest_of_several_tables_bounds_the_ids():
-    builder = GraphBuilder()
-    tokens = builder.input((8,), "int32")
-    left = builder.add(Op.EMBEDDING, tokens, config={"input_dim": 100})
-    right = builder.add(Op.EMBEDDING, tokens, config={"input_dim": 30})
-    graph = builder.graph(builder.add(Op.ADD, left, right))
-    values = domain_of(graph, graph.inputs[0]).draw(np.random.default_rng(0), (64, 8))
-    assert values.max() == 29
-
-
-@pytest.mark.parametrize(
-    ("scale", "low", "high"), [(1 / 255, 0, 255), (1 / 127.5, 0, 255), (1.0, -5, 5)]
-)
-def test_bytes_go_into_a_rescaling_that_shrinks_them(draw, scale, low, high):
-    rescaling = (Op.SCALE, {"kind": "Rescaling", "config": {"scale": scale, "offset": 0.0}})
-    values = draw(rescaling, shape=(8, 8, 3))
-    assert low <= values.min() < low + 0.2 * (high - low)
-    assert high >= values.max() > high - 0.2 * (high - low)
-
-
-def test_a_normalization_is_given_what_it_takes_away(draw):
-    moments = {"mean": [100.0, -3.0], "variance": [4.0, 0.25], "axis": -1}
-    values = draw((Op.SCALE, {"kind": "Normalization", "config": moments}), shape=(16, 2))
-    assert values.mean(axis=(0, 1)) == pytest.approx([100.0, -3.0], abs=0.3)
-    assert values.std(axis=(0, 1)) == pytest.approx([2.0, 0.5], rel=0.1)
-
-
-def test_text_cannot_be_drawn(draw):
-    with pytest.raises(ProbeFailed, match="takes text"):
-        draw((Op.PREPROCESSING, {}), shape=(1,), dtype="string")
-
-
-def test_masks_leave_something_of_every_sample(draw):
-    mask = draw((Op.WHERE, {}), dtype="bool")
-    assert mask.dtype == bool
-    assert mask[:, 0].all()
-    assert not mask.all()
+from auditor.probe.prepare import prepare
+from auditor.probe.settings import ProbeSettings
 
 
 def test_open_axes_are_tried_from_small_to_large():
@@ -149,6 +76,54 @@ class TestModels:
         model.compile("sgd", "mse")
         # 64 pixels are none after six poolings of 62.
         assert any("128×128×3" in words for words in probe(model).assumptions)
+
+    @pytest.fixture
+    def prepared(self):
+        """What is drawn for a model, before anything is compiled."""
+
+        def run(inputs, outputs):
+            model = keras.Model(inputs, outputs)
+            model.compile("sgd", "mse")
+            return prepare(model, read_live_model(model, DEFAULT_LIMITS).graph, ProbeSettings())
+
+        return run
+
+    def test_inputs_that_are_not_dense_numbers(self, prepared):
+        lookup = layers.IntegerLookup(output_mode="multi_hot")
+        lookup.adapt(np.array([100, 101, 102, 100]))
+        inputs = {
+            "bag": keras.Input((50,), sparse=True, name="bag"),
+            "codes": keras.Input((4,), dtype="int64", name="codes"),
+            "rank": keras.Input((), name="rank"),
+            "steps": keras.Input((None, 3), ragged=True, name="steps"),
+        }
+        parts = [
+            inputs["bag"],
+            lookup(inputs["codes"]),
+            layers.Reshape((1,))(inputs["rank"]),
+            layers.GlobalAveragePooling1D()(inputs["steps"]),
+        ]
+        found = prepared(inputs, layers.Dense(2)(layers.Concatenate()(parts)))
+        bag, codes, rank, steps = found.batches[0].x
+        assert 0.05 < np.mean(bag != 0) < 0.2
+        assert set(np.unique(codes)) == {100, 101, 102}
+        assert rank.shape == (16,)
+        assert steps.shape == (16, 16, 3)
+        said = "\n".join(found.assumptions)
+        assert "zero but for one in 10: the input is sparse" in said
+        assert "3 whole numbers: the vocabulary of integer_lookup" in said
+        assert "in rows of one length though it is ragged" in said
+
+    def test_inputs_that_nothing_can_be_computed_with(self, prepared):
+        x, number = keras.Input((4,), name="x"), keras.Input(batch_shape=(), name="number")
+        with pytest.raises(ProbeFailed, match="'number' is one number for the whole batch"):
+            prepared([x, number], layers.Dense(1)(x * number))
+        # TensorFlow's own kernels would end the process.
+        with pytest.raises(ProbeFailed, match=r"dense\w* has a weight of shape \(0, 3\)"):
+            prepared(x, layers.Dense(3)(x[:, 2:2]))
+        nothing = keras.Input((0,), name="nothing")
+        with pytest.raises(ProbeFailed, match="'nothing' holds no values: its samples are 0"):
+            prepared([x, nothing], layers.Dense(1)(layers.Concatenate()([x, nothing])))
 
     def test_inputs_by_name_and_several_losses(self, probe):
         a, b = keras.Input((4,), name="a"), keras.Input((3,), dtype="int32", name="b")

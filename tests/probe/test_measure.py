@@ -239,6 +239,50 @@ def test_penalties_enter_the_gradient_and_not_the_loss_at_start(probe, sequentia
     )
 
 
+def test_the_penalties_part_of_a_gradient_is_exact(probe, sequential, data):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 5)).astype("float32"), rng.normal(size=(8, 2)).astype("float32")
+    regularizers = keras.regularizers
+    model = sequential(
+        keras.Input((5,)),
+        layers.Dense(
+            6,
+            activation="tanh",
+            kernel_regularizer=regularizers.L1L2(0.3, 0.2),
+            bias_regularizer=regularizers.L1(0.1),
+            name="both",
+        ),
+        layers.Dense(4, kernel_regularizer=regularizers.L2(3.0), name="strong"),
+        layers.Dense(3, name="plain"),
+        layers.Dense(2, kernel_regularizer=regularizers.OrthogonalRegularizer(), name="other"),
+    )
+    # A bias of 0 has no penalty's gradient by any framework.
+    model.get_layer("both").bias.assign([0.0, 1.0, -2.0, 0.0, 3.0, 0.5])
+    result = probe(model, data=data(x, y), batch_size=8, batches=1)
+
+    def norm(tensors):
+        return math.sqrt(sum(float(tf.reduce_sum(t**2)) for t in tensors))
+
+    for name in ("both", "strong"):
+        weights = [w.value for w in model.get_layer(name).trainable_variables]
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_mean(tf.square(model(x) - y))
+            layer = model.get_layer(name)
+            penalty = sum(
+                v.regularizer(v) for v in layer.trainable_variables if v.regularizer is not None
+            )
+        own = [tape.gradient(penalty, w, unconnected_gradients="zero") for w in weights]
+        seen = result.calls[name]
+        assert seen.penalty_gradient_norm == pytest.approx(norm(own), rel=1e-5)
+        rest = norm(tape.gradient(loss, w) for w in weights)
+        assert seen.unpenalized_gradient_norm == pytest.approx(rest, rel=1e-4)
+        whole = [tape.gradient(loss, w) + g for w, g in zip(weights, own, strict=True)]
+        assert seen.weight_gradient_norm == pytest.approx(norm(whole), rel=1e-5)
+    for name in ("plain", "other"):
+        assert result.calls[name].penalty_gradient_norm is None
+        assert result.calls[name].unpenalized_gradient_norm is None
+
+
 def test_a_softmax_head_is_differentiated_at_its_logits(probe, sequential, data):
     model = sequential(
         keras.Input((3,)),

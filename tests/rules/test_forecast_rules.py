@@ -38,7 +38,6 @@ def stack(
 
 def test_an_exploding_stack_and_its_twin(findings: Judge) -> None:
     (finding,) = findings("GEB512", stack(normal(0.4)))
-    assert finding.severity is Severity.WARNING
     assert finding.confidence is Confidence.HIGH
     assert len(finding.layers) == 5
     assert not findings("GEB513", stack(normal(0.4)))
@@ -48,9 +47,39 @@ def test_an_exploding_stack_and_its_twin(findings: Judge) -> None:
 
 def test_a_vanishing_stack_and_its_twin(findings: Judge) -> None:
     (finding,) = findings("GEB513", stack("glorot_uniform", "sigmoid"))
+    assert finding.severity is Severity.WARNING
     assert "shrink" in finding.message
     assert not findings("GEB512", stack("glorot_uniform", "sigmoid"))
     assert not findings("GEB513", stack("glorot_uniform", "tanh"))
+
+
+@pytest.mark.parametrize(("code", "stddev"), [("GEB512", 0.4), ("GEB513", 0.03)])
+def test_what_the_scale_of_the_weights_explains_is_told_once(
+    findings: Judge, code: str, stddev: float
+) -> None:
+    graph = stack(normal(stddev))
+    (cause,) = findings("GEB302", graph)
+    (effect,) = findings(code, graph)
+    assert cause.severity is Severity.ERROR
+    assert effect.severity is Severity.INFO
+    assert "GEB302" in effect.message
+    assert "he_normal" in effect.remedy
+
+
+def test_what_the_scale_does_not_explain_is_a_warning(findings: Judge) -> None:
+    # Normalization takes the scale out again: what grows is what its depth makes grow.
+    (finding,) = findings(
+        "GEB512", stack("he_normal", depth=48, norm=True), **{"normalized-ratio": 1e3}
+    )
+    assert finding.severity is Severity.WARNING
+    assert "GEB302" not in finding.message
+    # Two layers are too large by the factor that many others are too small.
+    build = GraphBuilder()
+    x = build.input((WIDTH,))
+    for place in range(24):
+        x = build.dense(x, WIDTH, "sigmoid", kernel=normal(0.125 if place else 2.0))
+    (finding,) = findings("GEB513", build.graph(build.dense(x, 10, "softmax"), loss="mse"))
+    assert finding.severity is Severity.WARNING
 
 
 def test_architecture_alone_will_do(findings: Judge) -> None:

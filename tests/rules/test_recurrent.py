@@ -9,7 +9,8 @@ from auditor.finding import Severity
 from auditor.formats.keras_live import read_live_model
 from auditor.formats.limits import DEFAULT_LIMITS
 from auditor.graph import LayerGraph, Op
-from auditor.graph.recurrence import _cell, _gru, _lstm, _simple, recurrences
+from auditor.graph.recurrence import _cell, recurrences
+from auditor.graph.recurrent_cells import gru, lstm, simple
 
 
 def read(layer: keras.Layer, steps: int | None = 100) -> LayerGraph:
@@ -86,10 +87,10 @@ def test_rate_of_a_linear_orthogonal_kernel_is_its_gain() -> None:
 @pytest.mark.parametrize(
     ("layer", "make"),
     [
-        (layers.SimpleRNN(5), _simple),
-        (layers.LSTM(5), _lstm),
-        (layers.GRU(5), _gru),
-        (layers.GRU(5, reset_after=False), _gru),
+        (layers.SimpleRNN(5), simple),
+        (layers.LSTM(5), lstm),
+        (layers.GRU(5), gru),
+        (layers.GRU(5, reset_after=False), gru),
     ],
     ids=["simple", "lstm", "gru", "gru-reset-before"],
 )

@@ -38,9 +38,15 @@ def penalized(optimizer: str = "adam", **regularizers: Any) -> LayerGraph:
     return optimized(graph, optimizer)
 
 
-def seen(gradient: float) -> ProbeResult:
-    call = CallMeasurement(weight_gradient_norm=gradient)
-    return probe(calls={"dense": call, "dense_1": call, "dense_2": call})
+def seen(penalty: float, rest: float) -> ProbeResult:
+    """Two layers whose gradients are of these norms, together; the head has no penalty."""
+    call = CallMeasurement(
+        weight_gradient_norm=1.0,
+        penalty_gradient_norm=penalty / 2**0.5,
+        unpenalized_gradient_norm=rest / 2**0.5,
+    )
+    head = CallMeasurement(weight_gradient_norm=1.0)
+    return probe(calls={"dense": call, "dense_1": call, "dense_2": head})
 
 
 @pytest.mark.parametrize(
@@ -77,26 +83,37 @@ def test_an_activity_penalty(findings: Judge) -> None:
 
 def test_measured_dominance(findings: Judge) -> None:
     graph = penalized(kernel_regularizer=l2(0.05))
-    weights = sum(
-        graph.weight_statistics[penalty.call.layer, 0].mean_square * 64 * 64
-        for penalty in penalties(graph)
-    )
-    alone = 2 * 0.05 * weights**0.5
-    # Two layers with the same gradient each; the penalty is nearly all of it, or little.
-    (found,) = findings("GEB405", graph, seen(1.001 * alone / 2**0.5))
+    (found,) = findings("GEB405", graph, seen(10.0, 1.9))
     assert found.confidence is Confidence.HIGH
-    assert next(e for e in found.evidence if "penalties" in e.name).value == pytest.approx(alone)
-    assert findings("GEB405", graph, seen(2 * alone)) == ()
-    assert len(findings("GEB405", graph, seen(2 * alone), dominance=0.1)) == 1
+    assert "5.3 times" in found.message
+    values = {one.name: one.value for one in found.evidence}
+    assert values["gradient of the penalties"] == pytest.approx(10.0)
+    assert values["gradient of the loss"] == pytest.approx(1.9)
+    assert findings("GEB405", graph, seen(10.0, 2.1)) == ()
+    assert len(findings("GEB405", graph, seen(10.0, 2.1), dominance=4)) == 1
+
+
+def test_a_loss_without_a_gradient(findings: Judge) -> None:
+    (found,) = findings("GEB405", penalized(kernel_regularizer=l2(1e-4)), seen(1.0, 0.0))
+    assert "over a thousand times" in found.message
+    assert findings("GEB405", penalized(kernel_regularizer=l2(1e-4)), seen(0.0, 0.0)) == ()
 
 
 def test_what_is_measured_counts_more_than_a_coefficient(findings: Judge) -> None:
-    assert findings("GEB405", penalized(kernel_regularizer=l2(0.2)), seen(1e3)) == ()
+    assert findings("GEB405", penalized(kernel_regularizer=l2(0.2)), seen(1.0, 1e3)) == ()
 
 
-def test_a_gradient_that_is_not_finite_is_no_measure(findings: Judge) -> None:
+@pytest.mark.parametrize("rest", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_is_no_measure(findings: Judge, rest: float) -> None:
     graph = penalized(kernel_regularizer=l2(1.0))
-    (found,) = findings("GEB405", graph, seen(float("nan")))
+    (found,) = findings("GEB405", graph, seen(1.0, rest))
+    assert found.confidence is Confidence.MEDIUM
+
+
+def test_layers_without_a_measure_leave_it_to_the_coefficient(findings: Judge) -> None:
+    calls = {name: CallMeasurement(weight_gradient_norm=1.0) for name in ("dense", "dense_1")}
+    graph = penalized(kernel_regularizer=l2(1.0))
+    (found,) = findings("GEB405", graph, probe(calls=calls))
     assert found.confidence is Confidence.MEDIUM
 
 

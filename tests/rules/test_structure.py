@@ -87,6 +87,21 @@ def test_preprocessing_has_nothing_to_train_and_need_not(findings: Judge) -> Non
     assert findings("GEB102", compiled)[0].severity is Severity.ERROR
 
 
+@pytest.mark.parametrize(
+    ("weights", "fires"), [((0.0, 0.0), True), ((0.0, 1.0), False), ((1.0, 1.0), False)]
+)
+def test_weights_of_all_losses(findings: Judge, weights: tuple[float, float], fires: bool) -> None:
+    build = GraphBuilder()
+    x = build.dense(build.input((8,)), 8, "relu")
+    ends = build.dense(x, 1), build.dense(x, 2)
+    losses = tuple(
+        LossSettings(name="mean_squared_error", output=end, weight=weight)
+        for end, weight in zip(ends, weights, strict=True)
+    )
+    found = findings("GEB102", build.graph(*ends, loss=losses))
+    assert [finding.severity for finding in found] == ([Severity.ERROR] if fires else [])
+
+
 def test_opaque_layers_may_hold_what_is_learned(findings: Judge) -> None:
     build = GraphBuilder()
     x = build.add(Op.OPAQUE, build.input((8,)), kind="MyLayer")
