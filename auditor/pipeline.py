@@ -33,6 +33,7 @@ from auditor.probe.data_survey import survey
 from auditor.probe.settings import ProbeSettings
 from auditor.registry import rules
 from auditor.result import AuditResult, ModelInfo, RefusedModel
+from auditor.risk import Risk, assess
 from auditor.rule import Facts
 from auditor.training_options import check_names, with_training_options
 
@@ -305,6 +306,7 @@ def _audit(
         hazards=file.hazards,
     )
     findings, skipped = judge(installed, facts, options.selection)
+    risk = assess(graph, probe)
     return AuditResult(
         version=version("geb-audit"),
         model=ModelInfo(
@@ -328,6 +330,8 @@ def _audit(
         probe=probe,
         probe_skipped=probe_skipped,
         plan=make_plan(graph, findings, facts.forecast, probe),
+        risk=risk if isinstance(risk, Risk) else None,
+        risk_skipped="" if isinstance(risk, Risk) else risk,
     )
 
 

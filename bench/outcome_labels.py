@@ -6,10 +6,11 @@ hundred steps. The cause is told by what mends it:
 
 - another rate alone: the rate was too high, or too low;
 - the scale of the kernels (LSUV) or another propagation, where no rate alone does, or where the
-  declared rate is a usual one: the model exploded where LSUV has to shrink its kernels and vanished
-  where it has to enlarge them. Behind normalizations, where a kernel's scale is of no account, the
-  relative gradients of the first and last kernels tell the two apart, and so they do where nothing
-  mends it;
+  declared rate is a usual one. It exploded where the loss starts a hundred times too high; else the
+  relative gradients of the first and last kernels tell, where they are far apart; else the model
+  exploded where LSUV has to shrink its kernels and vanished where it has to enlarge them (behind
+  normalizations a kernel's scale is of no account). Gradients that far apart count where nothing
+  mends it, too;
 - nothing: other.
 """
 
@@ -28,6 +29,8 @@ SCALED = math.log(3)
 #: Relative gradients of the first and last kernels are this far apart, natural logarithm, where
 #: one of the two gets none to speak of.
 APART = math.log(1e3)
+#: A loss at start this many times that of the best constant guess: outputs ten times too large.
+FAR_OFF = 100.0
 #: A rate is a usual one within this many powers of ten.
 USUAL = 0.5
 
@@ -89,10 +92,13 @@ def _scale_free(row: Row) -> bool:
 
 
 def _direction(row: Row) -> str:
-    scaling = 0.0 if _scale_free(row) else number(row, "scaling") or 0.0
-    if abs(scaling) > SCALED:
-        return "vanishing" if scaling > 0 else "exploding"
+    """What the start of training and LSUV say of the propagation, whether or not it matters."""
+    if not (number(row, "start") or 0.0) <= FAR_OFF:
+        return "exploding"
     seen = number(row, "seen") or 0.0
     if math.isfinite(seen) and abs(seen) > APART:
         return "exploding" if seen > 0 else "vanishing"
+    scaling = 0.0 if _scale_free(row) else number(row, "scaling") or 0.0
+    if abs(scaling) > SCALED:
+        return "vanishing" if scaling > 0 else "exploding"
     return ""

@@ -2,6 +2,7 @@
 
     python bench/outcomes.py run                 # resumable; about ten seconds a model
     python bench/outcomes.py table               # judge again what was measured, after a change
+    python bench/outcomes.py fit                 # auditor/risk/calibration.json from the table
     python bench/outcomes.py report              # tables, and outcomes.png beside the results
 
 Every model is audited as it is saved, on synthetic batches as users' are, and then trained as it
@@ -41,7 +42,7 @@ PATIENCE = 900.0
 def main() -> int:
     """Run, judge or report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("action", choices=("run", "audit", "train", "table", "report"))
+    parser.add_argument("action", choices=("run", "audit", "train", "table", "fit", "report"))
     parser.add_argument("--count", type=int, default=700)
     parser.add_argument("--backwards", action="store_true", help="begin with the last model")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -49,12 +50,17 @@ def main() -> int:
     options = parser.parse_args()
     if options.action == "run":
         return _both(options.count, options.results, options.kept)
+    os.environ["KERAS_BACKEND"] = BACKENDS.get(options.action, "torch")
+    if options.action == "fit":
+        from outcome_fit import calibrate, store
+
+        store(calibrate(read(options.results), time.strftime("%B %Y")))
+        return 0
     if options.action == "report":
         from outcome_report import report
 
         print(report(read(options.results), options.results.with_suffix(".png")))
         return 0
-    os.environ["KERAS_BACKEND"] = BACKENDS[options.action]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Small models: more threads wait for each other.
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")

@@ -21,6 +21,9 @@ IN_UNITS = SQUARED | {"mean_absolute_error", "mae", "huber", "log_cosh"}
 #: Excess of a cross-entropy from which its head is sure of answers that are wrong. Keras bounds
 #: the loss of a sample, so that it does not tell how far out such a head is.
 SURE = 1.5
+#: Growth of the signal that makes such a head flat. On digits all but a few models with it and
+#: without a gradient ended where they began, at any rate.
+FAR_OUT = 100.0
 #: Growth of the signal within the model from which it has a part in a loss far off.
 LEAST_GROWTH = 10.0
 
@@ -32,10 +35,10 @@ LEAST_GROWTH = 10.0
     needs=Needs.PROBE,
     since="0.1",
     options=(
-        Option(name="warning-factor", default=30.0, meaning="output's excess that is a warning"),
+        Option(name="warning-factor", default=15.0, meaning="output's excess that is a warning"),
         Option(
             name="error-factor",
-            default=100.0,
+            default=20.0,
             meaning="the same for an error, of fresh weights on synthetic batches",
         ),
         Option(
@@ -90,8 +93,8 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
     ```
 
     ## Options
-    - `warning-factor`: excess of the output that is a warning, 30 by default.
-    - `error-factor`: the same for an error, of fresh weights on synthetic batches, 100 by default.
+    - `warning-factor`: excess of the output that is a warning, 15 by default.
+    - `error-factor`: the same for an error, of fresh weights on synthetic batches, 20 by default.
     - `data-error-factor`: the same for an error on given data, 1000 by default.
 
     ## Known problems
@@ -124,7 +127,7 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
     if probe.loss in SQUARED:
         excess = math.sqrt(max(excess, 0.0))
     grown = _grown(graph, probe)
-    flat = excess >= SURE and _flat(probe)
+    flat = excess >= SURE and grown >= FAR_OUT and _flat(probe)
     if flat:
         excess = max(excess, grown)
     if excess < context.number("warning-factor"):
@@ -225,14 +228,14 @@ def _rms(probe: ProbeResult, call: LayerCall) -> float | None:
 
 
 def _flat(probe: ProbeResult) -> bool:
-    """Whether no weight got any gradient: float32 keeps no slope of a head that far out."""
-    return probe.gradient_norm is not None and probe.gradient_norm.max == 0.0
+    """Whether no layer gets a gradient from some batch: float32 keeps no slope so far out."""
+    return probe.gradient_norm is not None and probe.growth_points == 0
 
 
 def _how_far(probe: ProbeResult, excess: float, grown: float, *, flat: bool) -> str:
     if flat:
         return (
-            f"the head's inputs are some {grown:.2g} times too large, so far out in its range that "
+            f"the head's inputs are some {grown:.3g} times too large, so far out in its range that "
             "no gradient comes back"
         )
     if grown >= LEAST_GROWTH:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from auditor.finding import Confidence, Evidence, Finding, Severity, Skipped
 from auditor.graph.compile_settings import OptimizerSettings
 from auditor.measurement import ProbeResult
+from auditor.risk import rate_too_high
 from auditor.rule import Context, Needs, Option, rule
 
 from .clipping import clipping_advised
@@ -60,6 +61,11 @@ USUAL_MAXIMUM = {
             meaning="growth of the loss within the trial steps that is an error",
         ),
         Option(name="warning-growth", default=10.0, meaning="the same for a warning"),
+        Option(
+            name="chance",
+            default=0.8,
+            meaning="calibrated chance that a lower rate trains and this one does not: a warning",
+        ),
     ),
 )
 def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
@@ -68,7 +74,9 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
     ## What it does
     With a probe: looks at the loss of one and the same batch over a few steps of the declared
     optimizer at its declared rate, on a copy of the weights. An error when the loss stops being
-    finite or grows by `error-growth`; a warning when it ends at `warning-growth` times its start.
+    finite or grows by `error-growth`; a warning when it ends at `warning-growth` times its start,
+    or when the size of the steps, the curvature and what the trial makes of the loss amount to a
+    calibrated `chance` that a lower rate trains and this one does not.
     Without a probe: a warning of low confidence when the rate is above what any published recipe
     for that optimizer uses.
 
@@ -78,7 +86,9 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
 
     ## Evidence
     The losses before each trial step, and the largest rate at which a quadratic model of the loss
-    along the optimizer's own step still goes down (2 × slope / curvature).
+    along the optimizer's own step still goes down (2 × slope / curvature). The chance is that of a
+    logistic regression on these measures, fitted to the training of several hundred networks
+    (docs/outcomes.md).
 
     ## Example
     ```python
@@ -93,6 +103,7 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
     ## Options
     - `error-growth`: growth of the loss within the trial steps that is an error.
     - `warning-growth`: the same for a warning.
+    - `chance`: calibrated chance that is a warning, 0.8 by default.
 
     ## Known problems
     A few steps show a rate that is too high at the start of training, not one that fails later;
@@ -138,7 +149,9 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
     # A loss that goes below zero has no zero to be so many times as large from.
     signed = min(probe.trial_losses) < 0
     severe = not finite or (growth >= context.number("error-growth") and not signed)
-    if not severe and (at_last < context.number("warning-growth") or signed):
+    chance = rate_too_high(context.graph, probe)
+    likely = chance is not None and chance >= context.number("chance")
+    if not severe and not likely and (at_last < context.number("warning-growth") or signed):
         return
     evidence = [
         Evidence(name="learning rate", value=rate, method="compile settings"),
@@ -151,6 +164,14 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
             for index, loss in enumerate(probe.trial_losses)
         ),
     ]
+    if chance is not None:
+        evidence.append(
+            Evidence(
+                name="chance that a lower rate trains and this one does not",
+                value=chance,
+                method="logistic regression, calibrated on outcomes",
+            )
+        )
     if probe.step_slope is not None and (probe.step_curvature or 0) > 0:
         evidence.append(
             Evidence(
@@ -165,9 +186,14 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
         else f"rises {growth:.2g}-fold, from {first:.3g} to {max(probe.trial_losses):.3g},"
     )
     count = len(probe.trial_losses) - 1
+    jumps = severe or at_last >= context.number("warning-growth")
     yield context.finding(
         f"At the declared learning rate{_at(optimizer)} the loss {outcome} within "
-        f"{count} step{'s' if count != 1 else ''} of {optimizer.name} on one batch.",
+        f"{count} step{'s' if count != 1 else ''} of {optimizer.name} on one batch."
+        if jumps or chance is None
+        else f"The declared learning rate{_at(optimizer)} is likely too high: networks whose first "
+        f"steps of {optimizer.name} look like these failed, and trained at a lower rate, in "
+        f"{chance:.0%} of cases.",
         evidence=tuple(evidence),
         remedy="Take the learning rate the plan recommends; see its interval.",
         severity=Severity.ERROR if severe else Severity.WARNING,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from auditor.graph.gates import gates
 from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import KERNEL_OPS
 from auditor.graph.residual_blocks import blocks
@@ -51,9 +52,13 @@ class _Layer:
 
 
 def propagation(graph: LayerGraph, tally: Tally) -> Propagation:
-    """Growth and ratios over the kernel-bearing layers that have a finite, nonzero gradient."""
+    """Growth and ratios over the kernel-bearing layers that have a finite, nonzero gradient.
+
+    Gates are left out: the gradient in one is that of the product times the signal it gates.
+    """
     by_id = {slots.id: slots for slots in tally.slots.calls}
-    layers = kernel_layers(graph, list(by_id))
+    gating = gates(graph)
+    layers = tuple(layer for layer in kernel_layers(graph, list(by_id)) if layer.call not in gating)
     depth = gradient_depth(graph)
     assumptions: tuple[str, ...] = ()
     if not any(call.op in KERNEL_OPS for call in graph.calls):

@@ -1,9 +1,11 @@
 import keras
 import numpy as np
 import pytest
+from builders import GraphBuilder
 from keras import layers
 
 from auditor.errors import UsageError
+from auditor.probe.trial_cost import FURTHER, further_steps
 
 
 @pytest.fixture
@@ -37,6 +39,28 @@ def test_gradient_descent_on_a_quadratic_is_followed_exactly(probe, quadratic):
     assert result.step_curvature == pytest.approx(
         (gradient.T @ hessian @ gradient).item(), rel=1e-2
     )
+
+
+def test_further_steps_go_on_where_the_first_ones_end(probe, quadratic):
+    model, path, w, _, _, loss = quadratic(keras.optimizers.SGD(0.1))
+    result = probe(model, data=path, batches=1, batch_size=16)
+    expected = []
+    for _ in range(5 + FURTHER):
+        expected.append(loss(w))
+        w = w - 0.1 * _gradient(w, path)
+    assert result.trial_further == pytest.approx(expected[5:], rel=1e-4)
+    y = np.load(path)["y"]
+    assert result.trial_constant == pytest.approx(float(np.var(y)), rel=1e-6)
+
+
+def test_a_costly_model_takes_no_further_steps():
+    build = GraphBuilder()
+    x = build.input((512,))
+    for _ in range(8):
+        x = build.dense(x, 512, "relu")
+    graph = build.graph(build.dense(x, 10, "softmax"))
+    assert further_steps(graph, weights=graph.parameters, batch=32) == FURTHER
+    assert further_steps(graph, weights=graph.parameters, batch=4096) == 0
 
 
 def test_the_first_step_of_adam_is_a_sign(probe, quadratic):

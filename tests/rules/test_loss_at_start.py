@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from builders import GraphBuilder
-from measured import probe
+from measured import norms, probe
 
 from auditor.finding import Severity
 from auditor.measurement import CallMeasurement
@@ -31,7 +31,7 @@ def squared(loss: float, calls=None, **more):
 
 @pytest.mark.parametrize(
     ("loss", "severity"),
-    [(1.5, None), (500.0, None), (2e3, Severity.WARNING), (3e5, Severity.ERROR)],
+    [(1.5, None), (200.0, None), (300.0, Severity.WARNING), (2e3, Severity.ERROR)],
 )
 def test_squared_error_is_judged_by_its_root(findings, loss, severity) -> None:
     found = findings("GEB507", regressor(), squared(loss))
@@ -40,10 +40,21 @@ def test_squared_error_is_judged_by_its_root(findings, loss, severity) -> None:
 
 def test_cross_entropy_is_judged_as_it_is(findings) -> None:
     graph = regressor()
-    assert findings("GEB507", graph, probe(loss_at_start=40.0)) == ()
-    (warned,) = findings("GEB507", graph, probe(loss_at_start=100.0, calls=grown(40.0)))
-    (accused,) = findings("GEB507", graph, probe(loss_at_start=400.0, calls=grown(170.0)))
+    assert findings("GEB507", graph, probe(loss_at_start=30.0)) == ()
+    (warned,) = findings("GEB507", graph, probe(loss_at_start=40.0, calls=grown(17.0)))
+    (accused,) = findings("GEB507", graph, probe(loss_at_start=100.0, calls=grown(43.0)))
     assert (warned.severity, accused.severity) == (Severity.WARNING, Severity.ERROR)
+
+
+def test_a_head_too_far_out_for_a_gradient_is_judged_by_its_inputs(findings) -> None:
+    """Keras bounds the cross-entropy of a sample: its value does not tell how far out it is."""
+    flat = {"loss_at_start": 12.0, "gradient_norm": norms(0.0), "growth_points": 0}
+    (accused,) = findings("GEB507", regressor(), probe(calls=grown(300.0), **flat))
+    assert accused.severity is Severity.ERROR
+    assert "300 times too large" in accused.message
+    assert findings("GEB507", regressor(), probe(calls=grown(30.0), **flat)) == ()
+    with_gradient = {**flat, "growth_points": 5}
+    assert findings("GEB507", regressor(), probe(calls=grown(300.0), **with_gradient)) == ()
 
 
 def test_a_large_head_alone_is_a_warning(findings) -> None:
