@@ -80,6 +80,8 @@ def _call(call: CallMeasurement) -> dict[str, Any]:
         "gradient_rms": json_value(call.gradient_rms),
         "weight_norm": json_value(call.weight_norm),
         "weight_gradient_norm": json_value(call.weight_gradient_norm),
+        "penalty_gradient_norm": json_value(call.penalty_gradient_norm),
+        "unpenalized_gradient_norm": json_value(call.unpenalized_gradient_norm),
         "update_ratio": json_value(call.update_ratio),
         "jacobian": _jacobian(call.jacobian),
         "jacobian_skipped": json_value(call.jacobian_skipped),

@@ -130,7 +130,7 @@ def _model(result: AuditResult, verbose: bool, width: int) -> Iterator[Renderabl
         yield Text()
         yield from _headlines(verdict, width)
     if verbose:
-        yield from _risk(verdict, result.risk_skipped)
+        yield from _risk(verdict, result.risk_skipped if result.probe else "")
     yield from _findings(result, verbose, width)
     yield from _plan(result, verbose, width)
     if verbose:

@@ -110,9 +110,8 @@ def _headlines(result: AuditResult) -> Iterator[Headline]:
     if risk is not None:
         yield Headline(
             label="Risk that training fails",
-            value=quantity.share(_rounded(risk.probability)),
-            detail=f"95 %: {quantity.share(_rounded(risk.low))} – "
-            f"{quantity.share(_rounded(risk.high))}, calibrated on training runs",
+            value=_per_cent(risk.probability),
+            detail=f"95 %: {_per_cent(risk.low)} – {_per_cent(risk.high)}, calibrated on outcomes",
         )
     if result.probe is not None:
         yield from _measured(result, result.probe)
@@ -176,9 +175,11 @@ def _measured(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
         )
 
 
-def _rounded(probability: float) -> float:
-    """To whole per cent; near the ends, to that end's side."""
-    return min(max(round(probability, 2), 0.01), 0.99)
+def _per_cent(probability: float) -> str:
+    """In whole per cent; a chance that is not quite none or all never says so."""
+    if probability < 0.01:
+        return "< 1 %"
+    return "> 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 def _local(result: AuditResult) -> Iterator[Headline]:

@@ -59,7 +59,10 @@ class ProbeView:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """One audited model. `probe` is None when none ran; `probe_skipped` then says why."""
+    """One audited model. `probe` is None when none ran; `probe_skipped` then says why.
+
+    So does `risk_skipped` where no risk is told.
+    """
 
     anchor: str
     title: str
@@ -78,6 +81,7 @@ class ModelView:
     calls: int
     probe: ProbeView | None
     probe_skipped: str
+    risk_skipped: str
     plan: PlanView
     notes: tuple[tuple[prose.Span, ...], ...]
 
@@ -141,6 +145,7 @@ def model_view(result: AuditResult, anchor: str) -> ModelView:
         calls=len(result.graph.calls),
         probe=None if result.probe is None else _probe(result, result.probe),
         probe_skipped=probe_reason(result),
+        risk_skipped=prose.plain(result.risk_skipped),
         plan=plan_view(result, because),
         notes=tuple(prose.spans(note) for note in result.graph.notes),
     )

@@ -192,8 +192,8 @@ def learning_rate_too_high(context: Context) -> Iterator[Finding | Skipped]:
         f"{count} step{'s' if count != 1 else ''} of {optimizer.name} on one batch."
         if jumps or chance is None
         else f"The declared learning rate{_at(optimizer)} is likely too high: networks whose first "
-        f"steps of {optimizer.name} look like these failed, and trained at a lower rate, in "
-        f"{chance:.0%} of cases.",
+        f"steps of {optimizer.name} look like these mostly failed, and trained at a lower rate "
+        f"(calibrated chance {min(chance, 0.99):.0%}).",
         evidence=tuple(evidence),
         remedy="Take the learning rate the plan recommends; see its interval.",
         severity=Severity.ERROR if severe else Severity.WARNING,

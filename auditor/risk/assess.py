@@ -19,7 +19,7 @@ from auditor.risk.risk import Risk
 BEYOND = 10
 #: Log odds that a measure has to add to be given as a reason: it raises even odds to 62 %.
 TELLING = 0.5
-#: Below this a number is told as no more than that.
+#: Below this a number is told as nothing.
 SMALLEST = 1e-9
 #: What a measure says when it is too large (1) or too small (−1); `{}` is its exponential.
 REASONS: Mapping[tuple[str, int], str] = MappingProxyType(
@@ -38,8 +38,8 @@ REASONS: Mapping[tuple[str, int], str] = MappingProxyType(
             "After all trial steps the loss is {} times that of a constant answer on their batch."
         ),
         ("learning", -1): (
-            "The trial steps end no more than {} of it below the loss of a constant answer, and "
-            "hardly get any lower."
+            "The trial steps get {} of it below the loss of a constant answer, and hardly on from "
+            "there."
         ),
         ("trial_fall", -1): "The trial steps take only {} of the loss off their own batch.",
         ("overshoot", 1): "The declared rate is {} times the one that brings the loss back up.",
@@ -128,4 +128,4 @@ def reasons(measures: Mapping[str, float], logistic: Logistic) -> tuple[str, ...
 
 def _number(logarithm: float) -> str:
     value = math.exp(logarithm)
-    return f"{value:.2g}" if value >= SMALLEST else f"less than {SMALLEST:g}"
+    return f"{value:.2g}" if value >= SMALLEST else "0"
