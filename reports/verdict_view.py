@@ -111,7 +111,7 @@ def _headlines(result: AuditResult) -> Iterator[Headline]:
         yield Headline(
             label="Risk that training fails",
             value=_per_cent(risk.probability),
-            detail=f"95 %: {_per_cent(risk.low)} – {_per_cent(risk.high)}, calibrated on outcomes",
+            detail=f"95 %: {_per_cent(risk.low)} to {_per_cent(risk.high)}, calibrated on outcomes",
         )
     if result.probe is not None:
         yield from _measured(result, result.probe)

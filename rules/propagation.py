@@ -41,6 +41,8 @@ __all__ = [
 
 #: The chance that the rate is too high from which it is that, and not the propagation.
 RATE_AT_FAULT = 0.8
+#: A gradient ratio that no learning rate makes up for.
+HOPELESS = 1e-6
 REGRESSION = "least squares of log ‖∂L/∂h‖ on depth, within stages of equal shape"
 ENDS = "median over the first eighth of the kernel layers over that of the last eighth"
 
@@ -147,7 +149,7 @@ def exploding_gradient(context: Context) -> Iterator[Finding | Skipped]:
     kind = depth_kind(context.graph)
     if ratio < context.number("ratio"):
         likely = ratio >= context.number("likely-ratio") and kind is not DepthKind.NORMALIZED
-        if not likely or not propagation_fails(context, context.number("risk")):
+        if not likely or not propagation_fails(context, context.number("risk"), ratio):
             return
     mild = kind is DepthKind.NORMALIZED and ratio < context.number("normalized-ratio")
     yield context.finding(
@@ -272,7 +274,7 @@ def vanishing_gradient(context: Context) -> Iterator[Finding | Skipped]:
     ratio = max(probe.gradient_ratio, probe.growth_rate**probe.depth)
     if probe.growth_interval[1] >= 1:
         return
-    likely = propagation_fails(context, context.number("risk"))
+    likely = propagation_fails(context, context.number("risk"), ratio)
     if likely is None:
         certain = ratio <= context.number("error-ratio")
     else:
@@ -295,13 +297,17 @@ def vanishing_gradient(context: Context) -> Iterator[Finding | Skipped]:
     )
 
 
-def propagation_fails(context: Context, least: float) -> bool | None:
-    """Whether training fails at a risk of `least` or more, and not for its rate; None if untold."""
+def propagation_fails(context: Context, least: float, ratio: float) -> bool | None:
+    """Whether training fails at a risk of `least` or more, and not for its rate; None if untold.
+
+    Where next to nothing of the gradient arrives, `ratio` of it, no rate is at fault.
+    """
     risk = assess(context.graph, context.probe)
     if not isinstance(risk, Risk):
         return None
     chance = rate_too_high(context.graph, context.probe)
-    return risk.probability >= least and (chance is None or chance < RATE_AT_FAULT)
+    spared = chance is None or chance < RATE_AT_FAULT or ratio <= HOPELESS
+    return spared and risk.probability >= least
 
 
 def no_growth(probe: ProbeResult) -> str:
