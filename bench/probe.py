@@ -125,12 +125,12 @@ def jacobians() -> bool:
 
     @dataclass(frozen=True, kw_only=True)
     class Timed(Linearizer):
-        def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-            return timer.timed(super().compiled(function))
+        def each(self, functions: Any) -> Callable[..., Any]:
+            return timer.timed(super().each(functions))
 
     with preserved(model) as state:
         with timer.watch("record"):
-            calls = record(model, ModelInputs(specs=(), structure=None), [x])
+            calls = record(model, ModelInputs(specs=(), structure=None), [x], backend=backend)
         linearizer = Timed(
             backend=backend,
             variables=(*model.trainable_variables, *untrained_state(model)),

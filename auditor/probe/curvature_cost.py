@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from auditor.graph.cost import model_cost
 from auditor.graph.layer_graph import LayerGraph
+from auditor.probe.pass_cost import pass_cost
 
 #: Lanczos steps where nothing is asked. On networks of some hundred weights eight gave 0.92 to
 #: 1.00 of the exact λ₁(H), median 1.00.
@@ -17,8 +17,6 @@ CALLS = 100
 PASSES = 6
 #: Numbers touched for each weight in a product, outside of the model.
 WEIGHT_OPERATIONS = 100
-#: Values of a batch that a weight is taken to meet in each sample where a call's cost is unknown.
-REUSE = 1024
 
 
 def curvature_steps(
@@ -38,11 +36,7 @@ def curvature_steps(
             f"differentiating {len(graph.calls):,} calls twice takes long "
             f"(done unasked for up to {CALLS}){hint}"
         )
-    cost = model_cost(graph)
-    products = cost.multiply_adds
-    if cost.uncounted or not products:
-        products = max(products, REUSE * weights)
-    total = 2 * STEPS * (PASSES * products * batch + WEIGHT_OPERATIONS * weights)
+    total = 2 * STEPS * (PASSES * pass_cost(graph, weights) * batch + WEIGHT_OPERATIONS * weights)
     if total > MULTIPLY_ADDS:
         return 0, (
             f"{2 * STEPS} products with the Hessian cost about {total:.1e} multiply-adds "
