@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from auditor.graph.gates import gates
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.graph.layer_tail import layer_tail
 from auditor.graph.operators import KERNEL_OPS, Op
@@ -186,8 +187,9 @@ def _points(
     """The layers that gradients are compared at, in order of depth: those the probe measures.
 
     Each stands at the end of its own normalization and activation. A head that ends in an
-    activation is left out, and what lies before the first trainable weight.
+    activation is left out, and so are gates and what lies before the first trainable weight.
     """
+    gating = gates(graph)
     depth = kernel_depth(graph)
     learned = learned_calls(graph)
     outputs = {call_id for call_id, _ in graph.outputs}
@@ -198,7 +200,7 @@ def _points(
         stretch[call.id] = before + (call.id not in transfers or call.op in AVERAGING)
     points: dict[str, _Point] = {}
     for call in way:
-        if call.op not in KERNEL_OPS:
+        if call.op not in KERNEL_OPS or call.id in gating:
             continue
         tail = layer_tail(graph, call)
         end = tail[-1]

@@ -327,3 +327,16 @@ def test_no_way_from_input_to_output() -> None:
     build = GraphBuilder()
     build.input((4,))
     assert forecast(build.graph(build.add(Op.CONSTANT, shape=(3,)))) is None
+
+
+def test_gates_are_no_layers_of_the_way() -> None:
+    """A gate's gradient is that of the product times the signal; each layer halves it, once."""
+    build = GraphBuilder()
+    call = build.input((64,))
+    for _ in range(8):
+        gate = build.dense(call, 64, "sigmoid", kernel=normal(1e-3))
+        signal = build.dense(call, 64, kernel=normal(1 / 8))
+        call = build.add(Op.MULTIPLY, signal, gate)
+    predicted = forecast(build.graph(build.dense(call, 1)))
+    assert predicted is not None
+    assert predicted.growth_rate == pytest.approx(0.5, rel=0.1)
