@@ -16,6 +16,7 @@ from .batch_normalization import dropout_before_batchnorm, redundant_bias
 from .batch_statistics import batchnorm_pathology
 from .clipping import clip_misuse
 from .missing_normalization import missing_normalization
+from .normalized_extent import single_value_normalization
 from .regularization import excessive_regularization
 from .wording import ids, names
 
@@ -27,6 +28,7 @@ __all__ = [
     "misplaced_or_excessive_dropout",
     "missing_normalization",
     "redundant_bias",
+    "single_value_normalization",
 ]
 
 #: Before a dropout these still leave it a dropout on the raw input.

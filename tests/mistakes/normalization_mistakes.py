@@ -57,6 +57,19 @@ def normalized_dense(*, trainable: bool) -> keras.Model:
     return classifier(layers.Dense(64, use_bias=False), norm, layers.ReLU())
 
 
+def normalized_series(axis: int | tuple[int, int]) -> keras.Model:
+    norm = layers.LayerNormalization(axis=axis)
+    stack = [norm, layers.LSTM(16), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((32, 1)), *stack])
+    model.compile("adam", "mse")
+    return model
+
+
+def grouped(groups: int) -> keras.Model:
+    dense = layers.Dense(32, use_bias=False)
+    return classifier(dense, layers.GroupNormalization(groups), layers.ReLU())
+
+
 def dropout_around_norm(*, before: bool) -> keras.Model:
     dropout, norm = layers.Dropout(0.5), layers.BatchNormalization()
     stack = (dropout, norm) if before else (norm, dropout)
@@ -177,6 +190,13 @@ REGULARIZATION = (
         lambda: optimizers.AdamW(1e-3, weight_decay=10.0),
         lambda: optimizers.AdamW(1e-3, weight_decay=0.01),
     ),
+    by(
+        "GEB408",
+        "series_of_one_feature",
+        lambda: normalized_series(-1),
+        lambda: normalized_series((1, 2)),
+    ),
+    by("GEB408", "group_for_every_unit", lambda: grouped(32), lambda: grouped(8)),
     by("GEB405", "activity_penalty_of_a_half", lambda: activity(0.5), lambda: activity(1e-5)),
     by(
         "GEB402",
