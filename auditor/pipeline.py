@@ -19,7 +19,7 @@ from auditor.graph.forecast import forecast
 from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.target_fit import misfits
 from auditor.judgement import Selection, judge, verdict
-from auditor.measurement import DataFacts, ProbeResult
+from auditor.measurement import DataFacts, ProbeResult, few_normalized
 from auditor.plan.make import make_plan
 from auditor.probe.availability import (
     UPGRADE_KERAS,
@@ -320,7 +320,7 @@ def _audit(
         ),
         verdict=verdict(
             findings,
-            probed=probe is not None,
+            probed=probe is not None and not few_normalized(probe),
             forecast_growth=facts.forecast.growth_rate if facts.forecast else None,
         ),
         graph=graph,

@@ -10,10 +10,10 @@ paper trains it (healthy_models.py).
     python bench/false_alarms.py RESULTS.csv --family textbook --only vision_transformer --probe
 
 Models are built and saved by other processes and audited from their files, as a user's are; a probe
-runs in its worker, on the default backend, with batches of two for keras.applications. RESULTS.csv
-holds a line a model and stage, and none that stands there is made again. The models of sleepecg are
-downloaded by pip, without the packages that it needs. Exits 1 on an error that was told, or an
-audit that failed.
+runs in its worker with the settings of a user who gives none, but for one batch instead of three
+for keras.applications. RESULTS.csv holds a line a model and stage, and none that stands there is
+made again. The models of sleepecg are downloaded by pip, without the packages that it needs. Exits
+1 on an error that was told, or an audit that failed.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _audited(case: Case, stage: str) -> Row:
     large = case.family == "applications"
     settings = ProbeSettings(timeout_s=TIMEOUT_S, max_memory_mib=MEMORY_MIB)
     if large:
-        settings = replace(settings, batch_size=2, batches=1)
+        settings = replace(settings, batches=1)
     try:
         if not case.path.exists():
             _built(case.family, str(case.path.parent), case.name)

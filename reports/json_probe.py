@@ -34,6 +34,7 @@ def probe_document(probe: ProbeResult) -> dict[str, Any]:
         "data": json_value(probe.data),
         "targets": json_value(probe.targets),
         "assumptions": json_value(probe.assumptions),
+        "normalized_values": probe.normalized_values,
         "nonfinite_data": json_value(probe.nonfinite_data),
         "seconds": json_value(probe.seconds),
         "incomplete": json_value(probe.incomplete) or None,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.finding import Severity
-from auditor.measurement import ProbeResult
+from auditor.measurement import ProbeResult, few_normalized
 from auditor.result import AuditResult, Verdict
 
 from . import estimate_view, printable, prose, quantity, wording
@@ -82,6 +82,8 @@ def _sentence(result: AuditResult) -> tuple[Span, ...]:
     if probe is None:
         reason = probe_reason(result) or "no probe ran"
         return prose.spans(f"No error found, but propagation was not measured: {reason}.")
+    if reason := few_normalized(probe):
+        return prose.spans(f"No error found, but propagation was not judged: {reason}.")
     if not _determined(probe):
         return prose.spans("No error found in the file or in what was measured.")
     over = f", {quantity.factor(probe.gradient_ratio)} from the last eighth of them to the first"

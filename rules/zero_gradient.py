@@ -9,7 +9,7 @@ from auditor.graph import LayerCall, LayerGraph
 from auditor.graph.freshness import fresh_share
 from auditor.graph.heads import trained_by_loss
 from auditor.graph.trainable_reach import trainable_reach
-from auditor.measurement import ProbeResult
+from auditor.measurement import ProbeResult, few_normalized
 from auditor.rule import Context, Needs, rule
 
 from .wording import ids, names
@@ -76,6 +76,9 @@ def zero_gradient_parameters(context: Context) -> Iterator[Finding | Skipped]:
     ]
     if not teachable:
         yield context.skip("no layer with trainable weights was measured")
+        return
+    if reason := few_normalized(probe):
+        yield context.skip(reason)
         return
     still = [call for call in teachable if probe.calls[call.id].weight_gradient_norm == 0.0]
     if not still:

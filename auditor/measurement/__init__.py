@@ -9,15 +9,18 @@ from auditor.measurement.call import (
 from auditor.measurement.data_facts import ArrayFacts, DataFacts, FeatureFacts, RowFacts
 from auditor.measurement.estimate import Distribution, Estimate
 from auditor.measurement.probe_result import (
+    FEWEST_NORMALIZED,
     BlockProfile,
     ProbeResult,
     RateTrial,
     Sharpness,
     StageGrowth,
     falls,
+    few_normalized,
 )
 
 __all__ = [
+    "FEWEST_NORMALIZED",
     "ArrayFacts",
     "AttentionMeasurement",
     "BlockProfile",
@@ -34,4 +37,5 @@ __all__ = [
     "StageGrowth",
     "TimeGrowth",
     "falls",
+    "few_normalized",
 ]

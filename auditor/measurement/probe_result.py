@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from auditor.measurement.call import CallMeasurement
 from auditor.measurement.estimate import Distribution, Estimate
 
+#: Values that a batch normalization needs to be the one of usual batches: it keeps √(6/8) of the
+#: gradient's norm of 8, and nothing of 2.
+FEWEST_NORMALIZED = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class RateTrial:
@@ -90,6 +94,9 @@ class ProbeResult:
 
     data: "synthetic" or the file's name; `assumptions` say in sentences what was assumed.
     targets: how the targets came about.
+    normalized_values: the fewest values that a batch normalization took its mean over, where the
+        model would take larger batches; None where nothing is normalized over the batch, or the
+        model takes batches of this size alone.
     nonfinite_data: arrays of a user's data that hold NaN or an infinity, each as
         "x: 3 of 4,096 values"; synthetic batches hold none.
     loss: the loss name used; loss_at_start: its value, mean over batches; loss_expected: what a
@@ -144,6 +151,7 @@ class ProbeResult:
     loss: str
     seconds: float
     assumptions: tuple[str, ...] = ()
+    normalized_values: int | None = None
     nonfinite_data: tuple[str, ...] = ()
     loss_at_start: float | None = None
     loss_expected: float | None = None
@@ -172,3 +180,19 @@ class ProbeResult:
     incomplete_detail: str = ""
     calls: Mapping[str, CallMeasurement] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+def few_normalized(probe: ProbeResult) -> str:
+    """Why gradients are those of this batch size alone; empty where they tell of larger ones.
+
+    Batch normalization over m values takes 2 of m directions from the gradient behind it: of two
+    values nothing but a sign is left and no gradient at all, and layer after layer multiplies that.
+    """
+    count = probe.normalized_values
+    if count is None or count >= FEWEST_NORMALIZED:
+        return ""
+    values = "one value" if count == 1 else f"{count} values"
+    return (
+        f"in batches of {probe.batch_size} a batch normalization has {values} to normalize, "
+        "through which the gradient of larger batches does not pass; probe with a larger batch size"
+    )

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from auditor.errors import ProbeFailed, UsageError
+from auditor.graph.batch_statistics import least_positions
 from auditor.graph.layer_graph import InputSpec, LayerGraph, Shape
+from auditor.measurement import FEWEST_NORMALIZED
 from auditor.probe.data_file import DataFile, check_input
 from auditor.probe.domains import domain_of, lookup_of
 from auditor.probe.laws import Domain, Sparse
@@ -28,6 +30,8 @@ SIZE_FACTORS = (1, 2, 4, 8, 16, 32, 64)
 #: Batch sizes to choose from, and the activations (values of all calls) one batch may have.
 BATCH_SIZES = (16, 8, 4, 2)
 ACTIVATION_BUDGET = 2**26
+#: How many times that batch normalization may take, to have enough values.
+NORMALIZED_BUDGET = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +132,20 @@ def choose_batch_size(
         if asked != BATCH_SIZES[0]:
             mib = ACTIVATION_BUDGET * 4 // 2**20
             reason = f"batches of {asked} samples, to keep activations near {mib} MiB"
+            larger = _enough_to_normalize(graph, longest)
+            if asked < larger and larger * values <= NORMALIZED_BUDGET * ACTIVATION_BUDGET:
+                asked = larger
+                reason = f"batches of {asked} samples: batch normalization needs as many"
     if samples is not None and samples < asked:
         return samples, f"batches of {samples} samples: the data holds no more"
     return asked, reason
+
+
+def _enough_to_normalize(graph: LayerGraph, open_size: int) -> int:
+    """The least size to choose from of which every batch normalization has enough values."""
+    positions = least_positions(graph, open_size=open_size)
+    needed = math.ceil(FEWEST_NORMALIZED / positions) if positions else 1
+    return min((size for size in BATCH_SIZES if size >= needed), default=BATCH_SIZES[0])
 
 
 def draw_inputs(

@@ -44,6 +44,11 @@ class Prepared:
     assumptions: tuple[str, ...]
 
     @property
+    def fixed_batch(self) -> bool:
+        """Whether the model takes batches of one size alone."""
+        return any(spec.shape and spec.shape[0] for spec in self.inputs.specs)
+
+    @property
     def no_cotangents(self) -> tuple[Array, ...]:
         """Zeros in the shape of every output that has a loss."""
         return tuple(np.zeros(head.output.shape, np.float32) for head in self.losses.heads)

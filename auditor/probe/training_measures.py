@@ -12,6 +12,7 @@ from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import Op
 from auditor.measurement import CallMeasurement, ProbeResult, RateTrial
 from auditor.probe.backends import PassResult
+from auditor.probe.batch_statistics import fewest_normalized
 from auditor.probe.layer_weights import WeightsByLayer
 from auditor.probe.noise_scale import GradientMoments
 from auditor.probe.propagation import propagation
@@ -60,6 +61,9 @@ class TrainingMeasures:
             batches=len(prepared.batches),
             data=prepared.data,
             targets=prepared.targets,
+            normalized_values=(
+                None if prepared.fixed_batch else fewest_normalized(program.slots.calls)
+            ),
             nonfinite_data=prepared.nonfinite_data,
             loss=prepared.losses.name,
             seconds=0.0,

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from auditor.graph.compile_settings import OptimizerSettings
 from auditor.graph.freshness import fresh_share
 from auditor.graph.layer_graph import LayerGraph
-from auditor.measurement import ProbeResult, falls
+from auditor.measurement import ProbeResult, falls, few_normalized
 from auditor.risk.calibration import Calibration, Logistic, calibration
 from auditor.risk.measures import risk_measures
 from auditor.risk.risk import Risk
@@ -88,6 +88,8 @@ def outside(
     """What sets the model apart from all that the risk was calibrated on; empty if nothing does."""
     if probe.incomplete:
         return "the probe did not come to its end"
+    if reason := few_normalized(probe):
+        return reason
     if probe.nonfinite_data:
         return "the data hold values that are not finite"
     if len(probe.trial_losses) > 1 and not probe.trial_further and falls(probe.trial_losses):

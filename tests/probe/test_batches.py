@@ -39,9 +39,10 @@ def test_open_axes_of_one_name_are_of_one_size():
 
 
 def test_large_activations_ask_for_small_batches():
-    def size(side, asked=None, samples=None, batch=None):
+    def size(side, asked=None, samples=None, batch=None, *, normalized=False):
         builder = GraphBuilder()
         call = builder.add(Op.CONV, builder.input((side, side, 3)), shape=(None, side, side, 64))
+        call = builder.batch_norm(call) if normalized else call
         graph = builder.graph(call)
         spec = InputSpec(name="x", call="x", shape=(batch, side, side, 3), dtype="float32")
         plan = InputPlan(spec=spec, shape=(side, side, 3), domain=None)
@@ -52,8 +53,23 @@ def test_large_activations_ask_for_small_batches():
     assert small == 2
     assert "256 MiB" in why
     assert size(512, asked=32) == (32, "")
+    assert size(512, normalized=True)[0] == 2
     assert size(32, batch=5)[0] == 5
     assert size(32, samples=3)[0] == 3
+
+
+@pytest.mark.parametrize(("side", "chosen"), [(384, 8), (1024, 2)])
+def test_batch_normalization_behind_a_pooling_asks_for_larger_ones(side, chosen):
+    """Of two values it would leave a sign; but not at any price."""
+    builder = GraphBuilder()
+    call = builder.add(Op.CONV, builder.input((side, side, 3)), shape=(None, side, side, 64))
+    call = builder.batch_norm(builder.dense(builder.global_average(call), 32))
+    graph = builder.graph(builder.dense(call, 10))
+    spec = InputSpec(name="x", call="x", shape=(None, side, side, 3), dtype="float32")
+    plan = InputPlan(spec=spec, shape=(side, side, 3), domain=None)
+    size, why = choose_batch_size(None, graph, [plan], None)
+    assert size == chosen
+    assert ("batch normalization needs" in why) == (chosen > 2)
 
 
 @given(samples=st.integers(1, 50), batch=st.integers(1, 20), count=st.integers(1, 6))
