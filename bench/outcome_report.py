@@ -36,6 +36,15 @@ ALONE: Mapping[str, Callable[[float], float]] = {
     "depth": lambda x: x,
 }
 BINS = 10
+#: Edges of gradient ratios, first layers over last.
+RATIOS = (0.0, 1e-6, 1e-4, 1e-3, 1e-2, 1.0, 100.0, np.inf)
+KIN: Mapping[str, tuple[str, ...]] = {
+    "SGD": ("sgd", "momentum"),
+    "Adam, AdamW": ("adam", "adamw"),
+    "RMSprop": ("rmsprop",),
+}
+#: Factor of a growth rate that is still right.
+WITHIN = 1.15
 PROPAGATION = ("exploding", "vanishing")
 
 
@@ -55,6 +64,10 @@ def report(rows: Sequence[Row], plot: Path) -> str:
             *_rate(rows),
             "",
             *_verdicts(rows),
+            "",
+            *_ratios(rows),
+            "",
+            _forecast(rows),
             *_drawn(told, plot),
         ]
     )
@@ -107,7 +120,10 @@ def _rate(rows: Sequence[Row]) -> list[str]:
 
 def _verdicts(rows: Sequence[Row]) -> list[str]:
     known = [(row, cause(row)) for row in rows if cause(row) != "unknown"]
-    lines = [f"{'verdict against cause':<28}{'precision':>10}{'recall':>8}{'told':>6}{'caused':>8}"]
+    lines = [
+        f"{'verdict against cause':<28}{'precision':>10}{'fail':>8}{'recall':>8}{'told':>6}"
+        f"{'caused':>8}"
+    ]
     for half, part in (
         ("all", known),
         ("even", [pair for pair in known if int(pair[0]["number"]) % 2 == 0]),
@@ -119,13 +135,44 @@ def _verdicts(rows: Sequence[Row]) -> list[str]:
             right = told.count(name)
             precision = f"{right / len(told):.3f}" if told else "-"
             recall = f"{right / len(caused):.3f}" if caused else "-"
+            failing = f"{sum(map(bool, told)) / len(told):.3f}" if told else "-"
             lines.append(
-                f"  {name + ', ' + half:<26}{precision:>10}{recall:>8}{len(told):>6}"
+                f"  {name + ', ' + half:<26}{precision:>10}{failing:>8}{recall:>8}{len(told):>6}"
                 f"{len(caused):>8}"
             )
     pairs = Counter((row["verdict"], why or "trains") for row, why in known)
     lines.append("verdict and what became of it: " + _counted(pairs))
     return lines
+
+
+def _ratios(rows: Sequence[Row]) -> list[str]:
+    """How many train by how much of the gradient reaches the first layers."""
+    lines = [
+        f"{'trained, by gradient ratio':<28}"
+        + "".join(f"{f'{low:g} to {high:g}':>18}" for low, high in pairwise(RATIOS))
+    ]
+    for name, kin in KIN.items():
+        cells = []
+        for low, high in pairwise(RATIOS):
+            ratios = [(row, number(row, "ratio")) for row in rows if row["optimizer"] in kin]
+            found = [
+                row for row, ratio in ratios if ratio is not None and low < np.exp(ratio) <= high
+            ]
+            cells.append(f"{sum(not fails(row) for row in found)} of {len(found)}")
+        lines.append(f"  {name:<26}" + "".join(f"{cell:>18}" for cell in cells))
+    return lines
+
+
+def _forecast(rows: Sequence[Row]) -> str:
+    """How often the static forecast's growth rate is that of the probe."""
+    pairs = [(number(row, "growth"), number(row, "forecast")) for row in rows]
+    errors = [
+        abs(np.log(predicted / seen))
+        for seen, predicted in pairs
+        if seen and predicted and np.isfinite(seen)
+    ]
+    within = np.mean(np.array(errors) <= np.log(WITHIN))
+    return f"growth rate, forecast against probe: {within:.1%} of {len(errors)} within 15 %"
 
 
 def _counted(pairs: Mapping[tuple[str, str], int]) -> str:

@@ -43,7 +43,7 @@ def main() -> int:
     """Run, judge or report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("action", choices=("run", "audit", "train", "table", "fit", "report"))
-    parser.add_argument("--count", type=int, default=700)
+    parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--backwards", action="store_true", help="begin with the last model")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--kept", type=Path, default=KEPT)

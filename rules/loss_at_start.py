@@ -58,7 +58,8 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
     where the data are the user's own; an error only where the signal grows as much before the last
     layer with weights. What that layer's bias or a fixed scaling behind it makes is a choice of
     unit, which synthetic targets do not know: there nothing is said of it. A cross-entropy that is
-    so far out that no gradient comes back is judged by that growth instead: its value is bounded.
+    so far out that no gradient comes back, or that a trial of the optimizer does not move at all,
+    is judged by that growth instead: its value is bounded.
 
     ## Why is this bad
     Outputs a hundred times too large mean that the signal has exploded on its way through the
@@ -127,7 +128,7 @@ def loss_at_start(context: Context) -> Iterator[Finding | Skipped]:
     if probe.loss in SQUARED:
         excess = math.sqrt(max(excess, 0.0))
     grown = _grown(graph, probe)
-    flat = excess >= SURE and grown >= FAR_OUT and _flat(probe)
+    flat = excess >= SURE and ((grown >= FAR_OUT and _flat(probe)) or _stuck(probe))
     if flat:
         excess = max(excess, grown)
     if excess < context.number("warning-factor"):
@@ -230,6 +231,12 @@ def _rms(probe: ProbeResult, call: LayerCall) -> float | None:
 def _flat(probe: ProbeResult) -> bool:
     """Whether no layer gets a gradient from some batch: float32 keeps no slope so far out."""
     return probe.gradient_norm is not None and probe.growth_points == 0
+
+
+def _stuck(probe: ProbeResult) -> bool:
+    """Whether all steps of the trial left the loss what it was, to the last bit."""
+    losses = (*probe.trial_losses, *probe.trial_further)
+    return len(losses) > 1 and len(set(losses)) == 1
 
 
 def _how_far(probe: ProbeResult, excess: float, grown: float, *, flat: bool) -> str:

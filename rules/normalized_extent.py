@@ -54,6 +54,9 @@ def single_value_normalization(context: Context) -> Iterator[Finding | Skipped]:
     outputs = keras.layers.Dense(1)(x)
     ```
 
+    ## Options
+    None.
+
     ## Known problems
     Where a skip connection goes around the layer the model still trains, without what the layer
     was put there for. Axes of unknown size are not judged; batch normalization is GEB404's.

@@ -57,6 +57,18 @@ def test_a_head_too_far_out_for_a_gradient_is_judged_by_its_inputs(findings) -> 
     assert findings("GEB507", regressor(), probe(calls=grown(300.0), **with_gradient)) == ()
 
 
+def test_a_head_that_the_trial_does_not_move_is_judged_so_as_well(findings) -> None:
+    """One batch has no gradient, others have some."""
+    stuck = {"loss_at_start": 12.0, "trial_losses": (12.0,) * 5, "trial_further": (12.0,) * 16}
+    (accused,) = findings("GEB507", regressor(), probe(calls=grown(43.0), **stuck))
+    assert accused.severity is Severity.ERROR
+    assert findings("GEB507", regressor(), probe(calls=grown(9.0), **stuck)) == ()
+    moving = {**stuck, "trial_losses": (12.0, 11.9, 11.9, 11.8, 11.8)}
+    assert findings("GEB507", regressor(), probe(calls=grown(43.0), **moving)) == ()
+    healthy = {**stuck, "loss_at_start": 2.4}
+    assert findings("GEB507", regressor(), probe(calls=grown(43.0), **healthy)) == ()
+
+
 def test_a_large_head_alone_is_a_warning(findings) -> None:
     """A loss far off with a signal that did not grow is the head's matter, and trains."""
     (finding,) = findings("GEB507", regressor(), probe(loss_at_start=400.0, calls=grown(1.0)))

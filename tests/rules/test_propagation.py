@@ -91,6 +91,38 @@ def test_too_few_layers_are_skipped_with_the_reason(code: str) -> None:
     assert "only 2 kernel-bearing layer(s)" in skipped.reason
 
 
+@pytest.mark.parametrize(("code", "probe"), [("GEB501", EXPLODING), ("GEB502", VANISHING)])
+def test_statistics_of_few_values_do_not_tell_of_larger_batches(
+    code: str, probe: ProbeResult
+) -> None:
+    ((), (skipped,)) = said(code, replace(probe, normalized_values=2, batch_size=2))
+    assert "batches of 2 a batch normalization has 2 values" in skipped.reason
+    assert "larger batch size" in skipped.reason
+    assert said(code, replace(probe, normalized_values=8))[0]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "ratio", "severity"),
+    [
+        ("adam", 2e-6, Severity.WARNING),
+        ("adam", 5e-7, Severity.ERROR),
+        ("sgd", 5e-5, Severity.ERROR),
+        ("sgd", 5e-4, Severity.WARNING),
+        ("rmsprop", 5e-5, Severity.ERROR),
+    ],
+)
+def test_adam_makes_up_for_small_gradients(
+    optimizer: str, ratio: float, severity: Severity
+) -> None:
+    """Where no risk is told (here for a loss that it is not calibrated for)."""
+    build = GraphBuilder()
+    graph = build.graph(build.dense(build.input((4,)), 1), loss="huber", optimizer=optimizer)
+    vanishing = replace(VANISHING, gradient_ratio=ratio, loss="huber")
+    facts = Facts(graph=graph, probe=vanishing)
+    ((finding,), _) = judge((rule_by_code("GEB502"),), facts, Selection())
+    assert finding.severity is severity
+
+
 @pytest.mark.parametrize("code", ["GEB501", "GEB502", "GEB503"])
 def test_without_a_probe_the_reason_is_handed_on(code: str) -> None:
     assert said(code, None) == ((), (Skipped(code=code, reason="probe skipped: no backend"),))
