@@ -18,6 +18,8 @@ LARGE = {"ResNet50", "EfficientNetB0", "DenseNet121", "VGG16", "MobileNetV3Small
 ADVISED: dict[str, list[str]] = {
     # Seven tenths are dropped before the auxiliary head.
     "inception_with_auxiliary_head": ["GEB402"],
+    # Each sample of one channel is normalized by itself (keras.io), which leaves zeros.
+    "series_transformer": ["GEB408"],
     # SELU under batch normalization, drawn by Glorot's law, with plain dropout between them.
     "tab_transformer": ["GEB303", "GEB303", "GEB401"],
 }

@@ -21,23 +21,26 @@ def gates(graph: LayerGraph) -> frozenset[str]:
     for product in graph.calls:
         if product.op is not Op.MULTIPLY:
             continue
-        formed = [_gate(graph, source) for source in graph.predecessors(product.id)]
-        if any(call is None for call in formed):
-            found.update(call.id for call in formed if call is not None)
+        formed = [_kernel(graph, source) for source in graph.predecessors(product.id)]
+        gating = {call.id for call, gates_it in formed if gates_it and call is not None}
+        signals = {call.id for call, gates_it in formed if not gates_it and call is not None}
+        if not all(gates_it for _, gates_it in formed):
+            # What gates itself is an activation: x · sigmoid(x).
+            found.update(gating - signals)
     return frozenset(found)
 
 
-def _gate(graph: LayerGraph, call: LayerCall) -> LayerCall | None:
-    """The kernel behind a gating activation, going back from a factor of a product."""
+def _kernel(graph: LayerGraph, call: LayerCall) -> tuple[LayerCall | None, bool]:
+    """The kernel behind a factor of a product, and whether the factor is gating."""
     gating = False
     while True:
         gating = gating or call.activation in GATING
         if call.op in KERNEL_OPS:
-            return call if gating else None
+            return call, gating
         sources = graph.predecessors(call.id)
         if call.op not in BETWEEN or len(sources) != 1:
-            return None
+            return None, False
         # What comes before another activation is no gate's kernel.
         if call.op is Op.ACTIVATION and call.activation not in GATING:
-            return None
+            return None, False
         call = sources[0]

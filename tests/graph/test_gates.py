@@ -37,6 +37,12 @@ def test_two_gates_have_no_signal_and_a_kernel_before_another_activation_is_none
     assert not gates(product(build, gate, build.dense(x, 8)))
 
 
+def test_what_gates_itself_is_an_activation() -> None:
+    build = GraphBuilder()
+    x = build.dense(build.input((8,)), 8)
+    assert not gates(product(build, x, build.activation(x, "sigmoid")))
+
+
 def test_a_sum_gates_nothing() -> None:
     build = GraphBuilder()
     x = build.input((8,))
