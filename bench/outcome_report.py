@@ -30,6 +30,7 @@ ALONE: Mapping[str, Callable[[float], float]] = {
     "trial_end": lambda x: x,
     "learned": lambda x: x,
     "learning": lambda x: -x,
+    "late": lambda x: -x,
     "trial_fall": lambda x: -x,
     "overshoot": lambda x: x,
     "sharpness": lambda x: x,

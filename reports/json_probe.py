@@ -13,6 +13,7 @@ from auditor.measurement import (
     JacobianMeasurement,
     ProbeResult,
     RateTrial,
+    RescaledTrial,
     Sharpness,
     StageGrowth,
     TimeGrowth,
@@ -52,8 +53,10 @@ def probe_document(probe: ProbeResult) -> dict[str, Any]:
         "loss_expected": json_value(probe.loss_expected),
         "trial_losses": json_value(probe.trial_losses),
         "trial_further": json_value(probe.trial_further),
+        "trial_long": json_value(probe.trial_long),
         "trial_constant": json_value(probe.trial_constant),
         "rate_trials": [_rate_trial(trial) for trial in probe.rate_trials],
+        "rescaled_trial": _rescaled_trial(probe.rescaled_trial),
         "step_slope": json_value(probe.step_slope),
         "step_curvature": json_value(probe.step_curvature),
         "first_nonfinite_forward": json_value(probe.first_nonfinite_forward),
@@ -149,6 +152,16 @@ def _block(block: BlockProfile) -> dict[str, Any]:
 
 def _rate_trial(trial: RateTrial) -> dict[str, Any]:
     return {"rate": json_value(trial.rate), "losses": json_value(trial.losses)}
+
+
+def _rescaled_trial(trial: RescaledTrial | None) -> dict[str, Any] | None:
+    if trial is None:
+        return None
+    return {
+        "decades": json_value(trial.decades),
+        "kernels": trial.kernels,
+        "losses": json_value(trial.losses),
+    }
 
 
 def _sharpness(sharpness: Sharpness | None) -> dict[str, Any] | None:

@@ -17,10 +17,16 @@ from .gradient_noise import gradient_noise
 from .local_gain import hot_layer, poor_isometry
 from .loss_at_start import loss_at_start
 from .non_finite import non_finite
-from .optimizer import ADAM_LIKE
 from .recurrent_growth import recurrent_explosion
 from .residual_growth import residual_variance_growth
 from .saturation import saturated_units
+from .stuck_trial import (
+    divides_by_gradient,
+    kept_by_propagation,
+    moves_as_usual,
+    rescaled_evidence,
+    rescaled_remedy,
+)
 from .zero_gradient import zero_gradient_parameters
 
 __all__ = [
@@ -159,7 +165,7 @@ def exploding_gradient(context: Context) -> Iterator[Finding | Skipped]:
         f"layers to the first. {fitted(probe.growth_rate, low, high, probe.growth_points)}",
         layers=worst_gradient(probe, largest=True),
         evidence=growth_evidence(probe),
-        remedy=REMEDIES[kind],
+        remedy=REMEDIES[kind] + rescaled_remedy(probe),
         severity=Severity.WARNING if mild else Severity.ERROR,
         confidence=Confidence.MEDIUM if mild else Confidence.HIGH,
     )
@@ -207,6 +213,12 @@ REMEDIES = {
         ),
         Option(name="risk", default=0.5, meaning="calibrated risk from which that counts"),
         Option(
+            name="stuck-ratio",
+            default=2e-2,
+            meaning="the same where two hundred steps on one batch, neither tiny nor huge, do not "
+            "learn it",
+        ),
+        Option(
             name="adam-ratio",
             default=1e-6,
             meaning="the same for Adam and its kin, whatever the risk",
@@ -232,11 +244,13 @@ def vanishing_gradient(context: Context) -> Iterator[Finding | Skipped]:
     Measured by the probe on sample batches: the ratio of gradient norms between both ends, the
     rate with its 95 % interval. A warning at or below `warning-ratio`, an error at or below
     `error-ratio`; also at or below `likely-ratio`, where the risk that training fails is calibrated
-    for such a model, is `risk` or more, and the learning rate is not the likelier cause. Under
-    Adam, AdamW, Adamax, Nadam or LAMB it is an error at or below `adam-ratio` alone. Of 1,000
+    for such a model and is `risk` or more, and at or below `stuck-ratio`, where the long trial does
+    not learn its one batch (`trial_long`): both only where the learning rate is not the likelier
+    cause, by its own risk and by the size of the first steps. Under Adam, AdamW, Adamax, Nadam or
+    LAMB it is an error at or below `adam-ratio`, or `error-ratio` with such a trial. Of 1,000
     networks trained on digits and on regressions (docs/outcomes.md) SGD and RMSprop trained none of
     94 with a ratio of 10⁻⁴ or less; Adam and AdamW 27 of 40 between 10⁻⁶ and 10⁻³ and none of 32
-    below 10⁻⁶.
+    below 10⁻⁶. Where the long trial did not learn, the same trial of rescaled kernels is given.
 
     ## Example
     ```python
@@ -261,6 +275,7 @@ def vanishing_gradient(context: Context) -> Iterator[Finding | Skipped]:
       error.
     - `likely-ratio`: the same where the calibrated risk is high.
     - `risk`: the risk from which that counts, 0.5 by default.
+    - `stuck-ratio`: the same where the long trial does not learn, 0.02 by default.
     - `adam-ratio`: the same for Adam and its kin, whatever the risk, 10⁻⁶ by default.
     - `warning-ratio`: the same for a warning.
 
@@ -287,11 +302,14 @@ def vanishing_gradient(context: Context) -> Iterator[Finding | Skipped]:
     ratio = max(probe.gradient_ratio, probe.growth_rate**probe.depth)
     if probe.growth_interval[1] >= 1:
         return
-    optimizer = context.graph.compile.optimizer if context.graph.compile is not None else None
-    divides = optimizer is not None and optimizer.name in ADAM_LIKE
+    divides = divides_by_gradient(context.graph)
     certain = ratio <= context.number("adam-ratio" if divides else "error-ratio")
     if not certain and not divides and ratio <= context.number("likely-ratio"):
-        certain = propagation_fails(context, context.number("risk"))
+        certain = moves_as_usual(context.graph, probe) and propagation_fails(
+            context, context.number("risk")
+        )
+    if not certain and ratio <= context.number("error-ratio" if divides else "stuck-ratio"):
+        certain = kept_by_propagation(context.graph, probe) and not _rate_at_fault(context)
     if not certain and ratio > context.number("warning-ratio"):
         return
     low, high = probe.growth_interval
@@ -304,6 +322,7 @@ def vanishing_gradient(context: Context) -> Iterator[Finding | Skipped]:
         remedy=(
             "Use activations that do not saturate (ReLU, GELU) with he_normal, add skip "
             "connections or normalization between the layers, or make the stack shallower."
+            + rescaled_remedy(probe)
         ),
         severity=Severity.ERROR if certain else Severity.WARNING,
         confidence=(
@@ -317,8 +336,12 @@ def propagation_fails(context: Context, least: float) -> bool:
     risk = assess(context.graph, context.probe)
     if not isinstance(risk, Risk):
         return False
+    return risk.probability >= least and not _rate_at_fault(context)
+
+
+def _rate_at_fault(context: Context) -> bool:
     chance = rate_too_high(context.graph, context.probe)
-    return risk.probability >= least and (chance is None or chance < RATE_AT_FAULT)
+    return chance is not None and chance >= RATE_AT_FAULT
 
 
 def no_growth(probe: ProbeResult) -> str:
@@ -373,7 +396,7 @@ def growth_evidence(probe: ProbeResult) -> tuple[Evidence, ...]:
                 method="Philipp et al. 2017; what no rescaling of weights removes",
             )
         )
-    return tuple(rows)
+    return (*rows, *rescaled_evidence(probe))
 
 
 def worst_gradient(probe: ProbeResult, *, largest: bool) -> tuple[str, ...]:

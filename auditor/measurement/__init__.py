@@ -12,15 +12,22 @@ from auditor.measurement.probe_result import (
     FEWEST_NORMALIZED,
     BlockProfile,
     ProbeResult,
-    RateTrial,
     Sharpness,
     StageGrowth,
-    falls,
     few_normalized,
+)
+from auditor.measurement.trials import (
+    LEARNS,
+    RateTrial,
+    RescaledTrial,
+    falls,
+    learned_share,
+    learns,
 )
 
 __all__ = [
     "FEWEST_NORMALIZED",
+    "LEARNS",
     "ArrayFacts",
     "AttentionMeasurement",
     "BlockProfile",
@@ -32,10 +39,13 @@ __all__ = [
     "JacobianMeasurement",
     "ProbeResult",
     "RateTrial",
+    "RescaledTrial",
     "RowFacts",
     "Sharpness",
     "StageGrowth",
     "TimeGrowth",
     "falls",
     "few_normalized",
+    "learned_share",
+    "learns",
 ]

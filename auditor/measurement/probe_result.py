@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from auditor.measurement.call import CallMeasurement
 from auditor.measurement.estimate import Distribution, Estimate
+from auditor.measurement.trials import RateTrial, RescaledTrial
 
 #: Values that a batch normalization needs to be the one of usual batches: it keeps √(6/8) of the
 #: gradient's norm of 8, and nothing of 2.
 FEWEST_NORMALIZED = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class RateTrial:
-    """The loss of one batch before each of a few steps at a rate that is not the declared one."""
-
-    rate: float
-    losses: tuple[float, ...]
-
-    @property
-    def falls(self) -> bool:
-        """Whether the loss stays at or below its start, and ends below it."""
-        return falls(self.losses)
-
-
-def falls(losses: tuple[float, ...]) -> bool:
-    """Whether a trial's losses are finite, stay at or below the first, and end below it."""
-    return (
-        len(losses) > 1
-        and all(math.isfinite(loss) for loss in losses)
-        and max(losses) <= losses[0]
-        and losses[-1] < losses[0]
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +96,14 @@ class ProbeResult:
         it ends with the first that is not finite, and with NaN where a step leaves a weight that
         is not finite, which an activation may hide from the loss; empty if uncompiled.
     trial_further: the losses of the steps after these, taken where they cost little.
+    trial_long: the losses after these, where the model has hardly learned by then and more steps
+        cost little: until it does, or for some two hundred steps.
     trial_constant: the loss of the best constant answer on the trial's batch, None where unknown:
         what a model falls to that tells no sample from another.
     rate_trials: where that trial's loss rose, the same at lower rates, each a tenth of the one
         before, until one falls.
+    rescaled_trial: where the long trial does not learn either, the same with kernels of unit
+        variance: whether their scale keeps it from it.
     step_slope, step_curvature: dᵀ∇L and dᵀ∇²L d on one batch, d the declared optimizer's first
         update divided by its learning rate: a quadratic model of the loss along the step.
     first_nonfinite_forward, first_nonfinite_backward: id of the first call, in the order of
@@ -165,8 +146,10 @@ class ProbeResult:
     gradient_norm: Distribution | None = None
     trial_losses: tuple[float, ...] = ()
     trial_further: tuple[float, ...] = ()
+    trial_long: tuple[float, ...] = ()
     trial_constant: float | None = None
     rate_trials: tuple[RateTrial, ...] = ()
+    rescaled_trial: RescaledTrial | None = None
     step_slope: float | None = None
     step_curvature: float | None = None
     first_nonfinite_forward: str | None = None
@@ -180,6 +163,11 @@ class ProbeResult:
     incomplete_detail: str = ""
     calls: Mapping[str, CallMeasurement] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def trial(self) -> tuple[float, ...]:
+        """All losses of the trial."""
+        return (*self.trial_losses, *self.trial_further, *self.trial_long)
 
 
 def few_normalized(probe: ProbeResult) -> str:

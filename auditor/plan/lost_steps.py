@@ -62,7 +62,10 @@ def with_default_optimizer(case: Case) -> Case:
         probe=replace(
             case.probe,
             trial_losses=(),
+            trial_further=(),
+            trial_long=(),
             rate_trials=(),
+            rescaled_trial=None,
             step_slope=None,
             step_curvature=None,
             calls={

@@ -6,21 +6,24 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from auditor.measurement import RateTrial, falls
+from auditor.measurement import RateTrial, RescaledTrial, falls, learns
 from auditor.probe.backends import OptimizerStep, PassResult
 from auditor.probe.curvature import Curvature, measure_curvature
 from auditor.probe.curvature_cost import curvature_steps
 from auditor.probe.hessian import DifferenceProducts, ExactProducts, Weights, flat_gradients
 from auditor.probe.optimizers import declared_optimizer, first_learning_rate, loss_scale
 from auditor.probe.out_of_memory import ran_out_of_memory
+from auditor.probe.rescaling import unit_variance
 from auditor.probe.session import Session, compute_dtypes, gradients_of
 from auditor.probe.state import copied
-from auditor.probe.trial import Gradients, Trial, lower_rates, run_trial
-from auditor.probe.trial_cost import further_steps
+from auditor.probe.trial import Gradients, Trial, TrialLength, lower_rates, run_trial
+from auditor.probe.trial_cost import further_steps, long_steps
 
 #: Rounding of one operation by compute dtype; the loss itself is taken in single precision.
 ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 SINGLE = 2.0**-23
+#: Decades that the signal is off, up or down, from which the kernels' scale may be what is wrong.
+OFF_SCALE = math.log10(3)
 
 
 def trial(session: Session, first: PassResult) -> Trial | None:
@@ -29,13 +32,8 @@ def trial(session: Session, first: PassResult) -> Trial | None:
     if optimizer is None or all(gradient is None for gradient in first.gradients):
         return None
     session.progress("trial steps")
-    further = further_steps(
-        session.graph,
-        weights=sum(math.prod(variable.shape) for variable in session.variables),
-        batch=session.prepared.batch_size,
-    )
     step = session.backend.optimizer_step(optimizer)
-    return _trial_of(optimizer, step, session, first, further=further)
+    return _trial_of(optimizer, step, session, first, length=_length(session))
 
 
 def rate_trials(
@@ -63,6 +61,41 @@ def rate_trials(
         return _trial_of(optimizer, step, session, first, along=False).losses
 
     return lower_rates(declared_rate, run_at)
+
+
+def rescaled_trial(session: Session, declared: Trial | None) -> RescaledTrial | None:
+    """Where the long trial does not learn: the same with kernels of unit variance.
+
+    None where there is nothing to find out: the declared trial learns, or the kernels' scale is
+    right.
+    """
+    constant = session.prepared.loss_constant
+    if declared is None or not declared.long or learns(declared.all_losses, constant):
+        return None
+    session.progress("trial steps with rescaled kernels")
+    batch = session.prepared.batches[0]
+    session.state.begin_pass(session.settings.seed)
+    found = unit_variance(
+        session.model, session.graph, session.prepared.inputs, batch.x, backend=session.backend
+    )
+    if abs(found.decades) < OFF_SCALE:
+        return None
+    optimizer = _optimizer(session)
+    start = [copied(variable) for variable in session.variables]
+    try:
+        found.apply(session.variables)
+        tried = _trial_of(
+            optimizer,
+            session.backend.optimizer_step(optimizer),
+            session,
+            session.training_pass(0, session.scale),
+            along=False,
+            length=_length(session),
+        )
+    finally:
+        for variable, value in zip(session.variables, start, strict=True):
+            variable.assign(value)
+    return RescaledTrial(decades=found.decades, kernels=len(found.kernels), losses=tried.all_losses)
 
 
 def curvature(session: Session, first: PassResult) -> Curvature:
@@ -126,7 +159,7 @@ def _trial_of(
     first: PassResult,
     *,
     along: bool = True,
-    further: int = 0,
+    length: TrialLength | None = None,
 ) -> Trial:
     asked = loss_scale(optimizer)
     start = gradients_of(first, asked) if asked == session.scale else session.gradients(asked)
@@ -137,7 +170,21 @@ def _trial_of(
         lambda: session.gradients(asked),
         step=step,
         along=along,
+        length=length or TrialLength(),
+    )
+
+
+def _length(session: Session) -> TrialLength:
+    """As far as the model is worth, and longer where it does not learn and that can be told."""
+    constant = session.prepared.loss_constant
+    weights = sum(math.prod(variable.shape) for variable in session.variables)
+    batch = session.prepared.batch_size
+    further = further_steps(session.graph, weights=weights, batch=batch)
+    told = bool(further and constant)
+    return TrialLength(
         further=further,
+        long=long_steps(session.graph, weights=weights, batch=batch) if told else 0,
+        learned=lambda losses: learns(losses, constant),
     )
 
 

@@ -90,8 +90,11 @@ def _run(session: Session, partial: Partial) -> ProbeResult:
     training = training_measures(session)
     partial(training.result())
     trial = loss_surface.trial(session, training.first)
-    lower = loss_surface.rate_trials(session, training.first, trial)
-    result = training.result(trial, lower)
+    result = replace(
+        training.result(trial),
+        rate_trials=loss_surface.rate_trials(session, training.first, trial),
+        rescaled_trial=loss_surface.rescaled_trial(session, trial),
+    )
     partial(result)
     result = call_measures.with_outputs(result, session)
     partial(result)

@@ -101,6 +101,14 @@ def model_inputs(model: Any, graph: LayerGraph) -> ModelInputs:
     )
 
 
+def in_mode(model: Any, *, training: bool) -> dict[str, bool]:
+    """The keyword that runs a model in this mode, as Keras' own steps do; not every `call` has it.
+
+    There is no public way to ask.
+    """
+    return {"training": training} if getattr(model, "_call_has_training_arg", True) else {}
+
+
 def output_specs(
     model: Any, inputs: ModelInputs, shapes: Sequence[tuple[int, ...]]
 ) -> dict[str, keras.KerasTensor]:

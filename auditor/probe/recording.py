@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from auditor.probe.backends import Backend, Tensor
-from auditor.probe.model_io import ModelInputs
+from auditor.probe.model_io import ModelInputs, in_mode
 from auditor.probe.state import untrained_state
 from auditor.probe.statistics import is_floating
 from auditor.probe.taps import Taps
@@ -155,9 +155,8 @@ def _recorded(
         )
         return outputs
 
-    takes_mode = getattr(model, "_call_has_training_arg", True)
     with Taps(model, on_output, on_inputs=on_inputs):
-        model(inputs.pack(tensors), **({"training": training} if takes_mode else {}))
+        model(inputs.pack(tensors), **in_mode(model, training=training))
     return calls
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from auditor.graph.layer_graph import LayerGraph
 from auditor.graph.operators import Op
-from auditor.measurement import CallMeasurement, ProbeResult, RateTrial
+from auditor.measurement import CallMeasurement, ProbeResult
 from auditor.probe.backends import PassResult
 from auditor.probe.batch_statistics import fewest_normalized
 from auditor.probe.layer_weights import WeightsByLayer
@@ -34,8 +34,8 @@ class TrainingMeasures:
     moments: GradientMoments
     penalties: WeightPenalties
 
-    def result(self, trial: Trial | None = None, lower: Sequence[RateTrial] = ()) -> ProbeResult:
-        """All that is known so far; `trial` and `lower` as `loss_surface` has them."""
+    def result(self, trial: Trial | None = None) -> ProbeResult:
+        """All that is known so far."""
         session, program = self.session, self.session.program
         prepared = session.prepared
         weights = WeightsByLayer(
@@ -80,8 +80,8 @@ class TrainingMeasures:
             gradient_norm=distribution(global_norms),
             trial_losses=() if trial is None else trial.losses,
             trial_further=() if trial is None else trial.further,
+            trial_long=() if trial is None else trial.long,
             trial_constant=prepared.loss_constant,
-            rate_trials=tuple(lower),
             step_slope=None if trial is None else trial.slope,
             step_curvature=None if trial is None else trial.curvature,
             first_nonfinite_forward=_first(calls, lambda call: not call.finite_forward),

@@ -13,7 +13,7 @@ from auditor.errors import GebAuditError, ProbeFailed
 from auditor.graph.layer_graph import LayerCall, LayerGraph
 from auditor.probe.backends import ForwardPass, Tensor, Watch
 from auditor.probe.losses import LossChoice
-from auditor.probe.model_io import ModelInputs
+from auditor.probe.model_io import ModelInputs, in_mode
 from auditor.probe.residual_profile import profiled_calls
 from auditor.probe.state import untrained_state
 from auditor.probe.statistics import PassReduction, PassSlots, TappedCall, logits_of, tap, watched
@@ -79,14 +79,10 @@ class TrainingPass:
             tapped.append(call)
             return outputs
 
-        # As Keras' own training step does it: not every `call` takes the argument.
-        training = (
-            {"training": True} if getattr(self._model, "_call_has_training_arg", True) else {}
-        )
         taps = Taps(self._model, on_output)
         try:
             with taps:
-                outputs = self._model(self._inputs.pack(x), **training)
+                outputs = self._model(self._inputs.pack(x), **in_mode(self._model, training=True))
         except Exception as error:
             if taps.failed_in is None or isinstance(error, GebAuditError):
                 raise

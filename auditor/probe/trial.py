@@ -43,14 +43,33 @@ class Gradients:
 class Trial:
     """What a trial showed. `steps` holds Δw of the first step for each variable.
 
-    `further` are the losses after `losses`, of steps taken beyond those of every trial.
+    `further` are the losses after `losses`, of steps taken beyond those of every trial, and `long`
+    those after these, of steps taken because the model had not learned by then.
     """
 
     losses: tuple[float, ...]
     further: tuple[float, ...] = ()
+    long: tuple[float, ...] = ()
     steps: tuple[Array, ...] = ()
     slope: float | None = None
     curvature: float | None = None
+
+    @property
+    def all_losses(self) -> tuple[float, ...]:
+        """The losses of all steps, in order."""
+        return (*self.losses, *self.further, *self.long)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialLength:
+    """How far a trial goes beyond the steps of every trial.
+
+    `further` steps more; then up to `long` more, until `learned` says so of all losses so far.
+    """
+
+    further: int = 0
+    long: int = 0
+    learned: Callable[[tuple[float, ...]], bool] = lambda _: False
 
 
 def run_trial(
@@ -61,7 +80,7 @@ def run_trial(
     *,
     step: OptimizerStep,
     along: bool = True,
-    further: int = 0,
+    length: TrialLength = TrialLength(),
 ) -> Trial:
     """Step the variables and put them back.
 
@@ -69,10 +88,10 @@ def run_trial(
     current values, always of the same batch and with the same dropout masks. `optimizer` must be
     fresh; `step` is how the backend runs it. The curvature dᵀ∇²L d is a central difference of dᵀ∇L
     along d, d the first update over its learning rate; it and the slope are left out unless
-    `along`. `further` steps are taken beyond those of every trial. The losses end with NaN where a
-    step leaves a weight that is not finite.
+    `along`. The losses end with NaN where a step leaves a weight that is not finite.
     """
     start = [copied(variable) for variable in variables]
+    usual = TRIAL_LOSSES + length.further
     try:
         rate = first_learning_rate(optimizer)
         losses = [first.loss]
@@ -80,7 +99,9 @@ def run_trial(
         if not math.isfinite(first.loss):
             return Trial(losses=(first.loss,))
         current = first
-        for _ in range(TRIAL_LOSSES - 1 + further):
+        for taken in range(usual - 1 + length.long):
+            if taken >= usual - 1 and length.learned(tuple(losses)):
+                break
             _apply(step, current.gradients, variables)
             if along and not steps:
                 steps = tuple(_differences(variables, start))
@@ -100,7 +121,8 @@ def run_trial(
             variable.assign(value)
     return Trial(
         losses=tuple(losses[:TRIAL_LOSSES]),
-        further=tuple(losses[TRIAL_LOSSES:]),
+        further=tuple(losses[TRIAL_LOSSES:usual]),
+        long=tuple(losses[usual:]),
         steps=steps,
         slope=slope,
         curvature=curvature,

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from auditor.graph.compile_settings import OptimizerSettings
 from auditor.graph.freshness import fresh_share
 from auditor.graph.layer_graph import LayerGraph
-from auditor.measurement import ProbeResult, falls, few_normalized
+from auditor.measurement import LEARNS, ProbeResult, falls, few_normalized, learned_share
 from auditor.risk.calibration import Calibration, Logistic, calibration
 from auditor.risk.measures import risk_measures
 from auditor.risk.risk import Risk
@@ -40,6 +40,10 @@ REASONS: Mapping[tuple[str, int], str] = MappingProxyType(
         ("learning", -1): (
             "The trial steps get {} of it below the loss of a constant answer, and hardly on from "
             "there."
+        ),
+        ("late", -1): (
+            "A trial of two hundred steps gets {} of it below the loss of a constant answer on its "
+            "batch."
         ),
         ("trial_fall", -1): "The trial steps take only {} of the loss off their own batch.",
         ("overshoot", 1): "The declared rate is {} times the one that brings the loss back up.",
@@ -92,7 +96,7 @@ def outside(
         return reason
     if probe.nonfinite_data:
         return "the data hold values that are not finite"
-    if len(probe.trial_losses) > 1 and not probe.trial_further and falls(probe.trial_losses):
+    if _cut_short(probe):
         return "the model is too costly for the longer trial that it is calibrated with"
     if optimizer.schedule is not None or optimizer.learning_rate is None:
         return "it is calibrated for constant learning rates alone"
@@ -114,6 +118,16 @@ def outside(
             f"{calibrated.parameters:,}"
         )
     return ""
+
+
+def _cut_short(probe: ProbeResult) -> bool:
+    """Whether the trial ended, for its cost, before it told what the calibration asks of it."""
+    if len(probe.trial_losses) < 2 or probe.trial_long:
+        return False
+    if not probe.trial_further:
+        return falls(probe.trial_losses)
+    share = learned_share(probe.trial, probe.trial_constant)
+    return share is not None and share <= LEARNS
 
 
 def reasons(measures: Mapping[str, float], logistic: Logistic) -> tuple[str, ...]:

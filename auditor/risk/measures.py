@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from auditor.graph.compile_settings import OptimizerSettings
-from auditor.measurement import ProbeResult
+from auditor.measurement import ProbeResult, learned_share
 
 #: Logarithms beyond this say no more than it does.
 FAR = 30.0
@@ -25,6 +25,7 @@ MEASURES: Mapping[str, str] = MappingProxyType(
         "learned": "least loss of the trial over that of the best constant answer on its batch",
         "learning": "share of the best constant answer's loss that the trial takes off, or of its "
         "own loss that its second half does, whichever is larger",
+        "late": "the same of the long trial, where there was one",
         "trial_fall": "share of the loss that the trial steps take off",
         "overshoot": "declared rate over the one at which a quadratic model of the loss is back up",
         "depth": "layers with a kernel on the longest path",
@@ -47,7 +48,8 @@ def risk_measures(probe: ProbeResult, optimizer: OptimizerSettings) -> dict[str,
         "trial_rise": _over(_largest(losses), losses[0]) if len(losses) > 1 else None,
         "trial_end": _over(_ended(losses), losses[0]) if len(losses) > 1 else None,
         "learned": _over(min(losses), probe.trial_constant) if _finite(losses) else None,
-        "learning": _learning(losses, probe.trial_constant),
+        "learning": learned_share(losses, probe.trial_constant),
+        "late": learned_share(probe.trial, probe.trial_constant) if probe.trial_long else None,
         "trial_fall": _fall(losses) if len(losses) > 1 else None,
         "overshoot": _overshoot(probe, optimizer),
         "sharpness": _sharpness(probe, optimizer),
@@ -84,15 +86,6 @@ def _largest(losses: tuple[float, ...]) -> float:
 
 def _ended(losses: tuple[float, ...]) -> float:
     return losses[-1] if _finite(losses) else math.inf
-
-
-def _learning(losses: tuple[float, ...], constant: float | None) -> float | None:
-    """Answers that do not depend on the sample stop at the best constant one's loss."""
-    if not _finite(losses) or not constant:
-        return None
-    middle, *late = losses[len(losses) // 2 :]
-    fall = (middle - min(late)) / middle if late and middle > 0 else 0.0
-    return max(1 - min(losses) / constant, fall, 0.0)
 
 
 def _fall(losses: tuple[float, ...]) -> float | None:
