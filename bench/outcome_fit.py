@@ -38,7 +38,7 @@ RISK: Hinges = {
     ("trial_end", 1): (0.0,),
     ("learned", 1): (-0.5,),
     ("learning", -1): (-1.0, -3.0),
-    ("late", -1): (-1.3, -2.5),
+    ("late", -1): (-1.2,),
     ("trial_fall", -1): (-2.0, -4.0),
     ("overshoot", 1): (0.0,),
     ("sharpness", 1): (4.0,),

@@ -12,6 +12,9 @@ from auditor.measurement import ProbeResult, learned_share
 
 #: Logarithms beyond this say no more than it does.
 FAR = 30.0
+#: Shares below this that a long trial takes off are nothing: rounding, and losses that go up and
+#: down.
+LEAST_SHARE = 0.03
 #: What each measure is.
 MEASURES: Mapping[str, str] = MappingProxyType(
     {
@@ -49,7 +52,7 @@ def risk_measures(probe: ProbeResult, optimizer: OptimizerSettings) -> dict[str,
         "trial_end": _over(_ended(losses), losses[0]) if len(losses) > 1 else None,
         "learned": _over(min(losses), probe.trial_constant) if _finite(losses) else None,
         "learning": learned_share(losses, probe.trial_constant),
-        "late": learned_share(probe.trial, probe.trial_constant) if probe.trial_long else None,
+        "late": _late(probe),
         "trial_fall": _fall(losses) if len(losses) > 1 else None,
         "overshoot": _overshoot(probe, optimizer),
         "sharpness": _sharpness(probe, optimizer),
@@ -86,6 +89,12 @@ def _largest(losses: tuple[float, ...]) -> float:
 
 def _ended(losses: tuple[float, ...]) -> float:
     return losses[-1] if _finite(losses) else math.inf
+
+
+def _late(probe: ProbeResult) -> float | None:
+    """What the long trial takes off, where there was one."""
+    share = learned_share(probe.trial, probe.trial_constant) if probe.trial_long else None
+    return None if share is None else max(share, LEAST_SHARE)
 
 
 def _fall(losses: tuple[float, ...]) -> float | None:

@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +7,8 @@ from builders import GraphBuilder
 from keras import layers
 
 from auditor.errors import UsageError
-from auditor.probe.trial_cost import FURTHER, further_steps
+from auditor.measurement import LEARNS, learned_share, learns
+from auditor.probe.trial_cost import FURTHER, LONG, LONG_CALLS, further_steps, long_steps
 
 
 @pytest.fixture
@@ -61,6 +64,81 @@ def test_a_costly_model_takes_no_further_steps():
     graph = build.graph(build.dense(x, 10, "softmax"))
     assert further_steps(graph, weights=graph.parameters, batch=32) == FURTHER
     assert further_steps(graph, weights=graph.parameters, batch=4096) == 0
+
+
+@pytest.fixture
+def learnable(sequential, tmp_path):
+    """A linear model at zero, and targets that are linear in the inputs."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(16, 3)).astype("float32")
+    path = tmp_path / "linear.npz"
+    np.savez(path, x=x, y=x @ np.array([[1.0], [-2.0], [0.5]], "float32"))
+
+    def build(rate):
+        dense = layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        return sequential(keras.Input((3,)), dense, optimizer=keras.optimizers.SGD(rate)), path
+
+    return build
+
+
+def test_a_long_trial_ends_as_soon_as_it_learns(probe, learnable):
+    """A rate at which twenty steps are too few, and two hundred are not."""
+    rate = 2e-3
+    model, path = learnable(rate)
+    with np.load(path) as stored:
+        x, y = stored["x"].astype(float), stored["y"].astype(float)
+    constant, w = float(np.var(y)), np.zeros((3, 1))
+    expected = [float(np.mean(y**2))]
+    while len(expected) < 5 + FURTHER or not learns(tuple(expected), constant):
+        w = w - rate * _gradient(w, path)
+        expected.append(float(np.mean((x @ w - y) ** 2)))
+    assert 5 + FURTHER < len(expected) < 5 + FURTHER + LONG
+    result = probe(model, data=path, batches=1, batch_size=16)
+    assert result.trial_long == pytest.approx(expected[5 + FURTHER :], rel=1e-4)
+    assert result.trial == pytest.approx(expected, rel=1e-4)
+    assert not learns(result.trial[:-1], constant)
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(0.1, 0), (1e-9, LONG)], ids=["learns", "never"])
+def test_long_trials_are_for_those_that_do_not_learn(rate, steps, probe, learnable):
+    model, path = learnable(rate)
+    assert len(probe(model, data=path, batches=1, batch_size=16).trial_long) == steps
+    assert not model.get_weights()[0].any()
+
+
+def test_a_costly_model_takes_no_long_steps():
+    def graph(depth, width):
+        build = GraphBuilder()
+        x = build.input((width,))
+        for _ in range(depth):
+            x = build.dense(x, width, "relu")
+        return build.graph(build.dense(x, 10, "softmax"))
+
+    usual = graph(8, 512)
+    assert long_steps(usual, weights=usual.parameters, batch=32) == LONG
+    assert long_steps(usual, weights=usual.parameters, batch=1024) == 0
+    deep = graph(LONG_CALLS, 4)
+    assert long_steps(deep, weights=deep.parameters, batch=4) == 0
+    assert further_steps(deep, weights=deep.parameters, batch=4) == FURTHER
+
+
+@pytest.mark.parametrize(
+    ("losses", "share"),
+    [
+        ((2.0, 1.5, 1.0), 0.5),
+        # Above the constant answer's loss it is the second half that tells.
+        ((8.0, 8.0, 8.0, 4.0), 0.5),
+        ((8.0, 4.0, 4.0, 4.0), 0.0),
+        ((2.0, 2.5), 0.0),
+        ((2.0,), None),
+        ((2.0, math.nan), None),
+        ((2.0, math.inf, 1.0), None),
+    ],
+)
+def test_the_share_learned(losses, share):
+    assert learned_share(losses, 2.0) == share
+    assert learned_share(losses, None) is None
+    assert learns(losses, 2.0) is (share is not None and share > LEARNS)
 
 
 def test_the_first_step_of_adam_is_a_sign(probe, quadratic):
