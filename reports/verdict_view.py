@@ -166,15 +166,39 @@ def _measured(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
             value=quantity.number(norm.p50),
             detail=f"10 to 90 %: {quantity.interval(norm.p10, norm.p90)}",
         )
+    yield from _trials(result, probe)
+
+
+def _trials(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
+    """The loss over the first steps; over a long trial, and that of rescaled kernels."""
     if len(probe.trial_losses) > 1:
-        first, last = probe.trial_losses[0], probe.trial_losses[-1]
-        lost = "" if math.isfinite(last) else "; not finite from there on"
+        lost = "" if math.isfinite(probe.trial_losses[-1]) else "; not finite from there on"
         yield Headline(
             label="Loss, first steps",
-            value=f"{quantity.number(first)} → {quantity.number(last)}",
-            detail=f"over {wording.plural(len(probe.trial_losses) - 1, 'step', 'steps')}"
-            f"{_optimizer(result)}{lost}",
+            value=_from_to(probe.trial_losses),
+            detail=f"{_steps(probe.trial_losses)}{_optimizer(result)}{lost}",
         )
+    if probe.trial_long:
+        yield Headline(
+            label="Loss, long trial",
+            value=_from_to(probe.trial),
+            detail=f"{_steps(probe.trial)} on one batch",
+        )
+    if probe.rescaled_trial is not None:
+        kernels = wording.plural(probe.rescaled_trial.kernels, "kernel", "kernels")
+        yield Headline(
+            label="The same, rescaled",
+            value=_from_to(probe.rescaled_trial.losses),
+            detail=f"{_steps(probe.rescaled_trial.losses)}, {kernels} at unit variance (LSUV)",
+        )
+
+
+def _from_to(losses: tuple[float, ...]) -> str:
+    return f"{quantity.number(losses[0])} → {quantity.number(losses[-1])}"
+
+
+def _steps(losses: tuple[float, ...]) -> str:
+    return f"over {wording.plural(len(losses) - 1, 'step', 'steps')}"
 
 
 def _per_cent(probability: float) -> str:

@@ -15,7 +15,14 @@ from auditor.graph.layer_graph import Edge, InputSpec, LayerCall, LayerGraph, Sh
 from auditor.graph.operators import Op
 from auditor.graph.paths import kernel_depth
 from auditor.graph.weight import Weight
-from auditor.measurement import CallMeasurement, Distribution, ProbeResult, RateTrial, StageGrowth
+from auditor.measurement import (
+    CallMeasurement,
+    Distribution,
+    ProbeResult,
+    RateTrial,
+    RescaledTrial,
+    StageGrowth,
+)
 from auditor.plan.settings import Plan, Setting
 from auditor.result import AuditResult, ModelInfo, Verdict
 
@@ -479,6 +486,9 @@ def resnet(blocks: tuple[int, ...] = (3, 4, 6, 3)) -> AuditResult:
             gsc=270.0,
             gradient_norm=Distribution(mean=3.2, p10=2.1, p50=3.0, p90=4.6, max=5.0, count=3),
             trial_losses=(2.41, 2.38, 2.31),
+            trial_further=(2.3, 2.29),
+            trial_long=(2.28, 2.27, 2.27),
+            rescaled_trial=RescaledTrial(decades=0.7, kernels=161, losses=(2.6, 2.1, 1.5)),
             stages=tuple(
                 StageGrowth(
                     shape=(24 >> stage, 24 >> stage, 64 << stage),

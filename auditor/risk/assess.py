@@ -64,6 +64,8 @@ def assess(
     if optimizer is None:
         return "the model declares no optimizer"
     reason = outside(graph, probe, optimizer, calibrated)
+    if not reason and _open(probe):
+        reason = "it hardly learns in twenty steps, and is too costly for two hundred"
     if reason:
         return reason
     measures = risk_measures(probe, optimizer)
@@ -96,7 +98,7 @@ def outside(
         return reason
     if probe.nonfinite_data:
         return "the data hold values that are not finite"
-    if _cut_short(probe):
+    if len(probe.trial_losses) > 1 and not probe.trial_further and falls(probe.trial_losses):
         return "the model is too costly for the longer trial that it is calibrated with"
     if optimizer.schedule is not None or optimizer.learning_rate is None:
         return "it is calibrated for constant learning rates alone"
@@ -120,12 +122,10 @@ def outside(
     return ""
 
 
-def _cut_short(probe: ProbeResult) -> bool:
-    """Whether the trial ended, for its cost, before it told what the calibration asks of it."""
-    if len(probe.trial_losses) < 2 or probe.trial_long:
+def _open(probe: ProbeResult) -> bool:
+    """Whether only a long trial, which was not taken, would tell if the model learns."""
+    if probe.trial_long or not probe.trial_further:
         return False
-    if not probe.trial_further:
-        return falls(probe.trial_losses)
     share = learned_share(probe.trial, probe.trial_constant)
     return share is not None and share <= LEARNS
 

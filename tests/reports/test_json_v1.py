@@ -212,6 +212,9 @@ def test_what_was_measured_of_a_model_is_told_in_full():
     assert ended["sharpness"] is None
     assert ended["sharpness_skipped"] == "the time limit of 60 s came first"
     assert "Traceback" not in json.dumps(ended)
+    assert (len(probe["trial_further"]), len(probe["trial_long"])) == (2, 3)
+    assert probe["rescaled_trial"] == {"decades": 0.7, "kernels": 161, "losses": [2.6, 2.1, 1.5]}
+    assert ended["rescaled_trial"] is None
     assert probe_of(exploding_stack())["rate_trials"] == [{"rate": 1e-4, "losses": [14.2, 13.9]}]
 
 

@@ -7,6 +7,7 @@ import pytest
 from report_samples import exploding_stack
 
 from auditor.graph import CompileSettings, OptimizerSettings
+from auditor.measurement import RescaledTrial
 from auditor.reports.verdict_view import verdict_view
 from auditor.result import AuditResult, Verdict
 
@@ -56,3 +57,19 @@ def test_trial_that_was_lost_says_so() -> None:
     lost = headline(changed(trial_losses=(2.6, math.nan)), "Loss, first steps")
     assert lost.value == "2.6 → NaN"
     assert "not finite from there on" in lost.detail
+
+
+def test_trial_that_went_on_and_its_twin_of_rescaled_kernels() -> None:
+    result = changed(
+        trial_losses=(2.31, 2.3),
+        trial_further=(2.3, 2.3),
+        trial_long=(2.3,) * 97,
+        rescaled_trial=RescaledTrial(decades=3.0, kernels=9, losses=(2.4, 2.0, 1.2)),
+    )
+    long = headline(result, "Loss, long trial")
+    assert (long.value, long.detail) == ("2.31 → 2.3", "over 100 steps on one batch")
+    again = headline(result, "The same, rescaled")
+    assert again.value == "2.4 → 1.2"
+    assert again.detail == "over 2 steps, 9 kernels at unit variance (LSUV)"
+    labels = {item.label for item in verdict_view(changed()).headlines}
+    assert not labels & {"Loss, long trial", "The same, rescaled"}

@@ -13,7 +13,7 @@ from auditor.measurement import CallMeasurement
 from auditor.risk import Risk, assess, rate_too_high
 from auditor.risk.assess import REASONS
 from auditor.risk.calibration import calibration
-from auditor.risk.measures import FAR, MEASURES, risk_measures
+from auditor.risk.measures import FAR, LEAST_SHARE, MEASURES, risk_measures
 
 ADAM = OptimizerSettings(name="adam", learning_rate=1e-3)
 LEARNING = tuple(2.4 * 0.7**step for step in range(21))
@@ -29,6 +29,7 @@ STILL = replace(
     gradient_ratio=1e-7,
     trial_losses=(2.31,) * 5,
     trial_further=(2.3,) * 16,
+    trial_long=(2.3,) * 180,
     calls={"dense": CallMeasurement(update_ratio=1e-6)},
 )
 
@@ -79,6 +80,18 @@ def test_the_measures_are_logarithms_of_what_was_measured() -> None:
     assert set(found) <= set(MEASURES)
 
 
+def test_a_long_trial_tells_what_it_takes_off_and_nothing_where_there_was_none() -> None:
+    assert "late" not in risk_measures(HEALTHY, ADAM)
+    late = replace(STILL, trial_long=(*(2.3,) * 90, *(1.76,) * 90))
+    assert risk_measures(late, ADAM)["late"] == pytest.approx(math.log((2.3 - 1.76) / 2.3))
+    assert risk_measures(STILL, ADAM)["late"] == pytest.approx(math.log(LEAST_SHARE))
+    slow, never = assess(graph(), late), assess(graph(), STILL)
+    assert isinstance(slow, Risk)
+    assert isinstance(never, Risk)
+    assert slow.probability < never.probability
+    assert any("two hundred steps" in reason for reason in never.reasons)
+
+
 @pytest.mark.parametrize("lost", [math.nan, math.inf])
 def test_a_lost_loss_is_as_far_as_can_be(lost: float) -> None:
     found = risk_measures(replace(HEALTHY, trial_losses=(2.4, lost), trial_further=()), ADAM)
@@ -106,6 +119,7 @@ def test_what_was_not_measured_is_left_out_and_says_nothing() -> None:
         ({}, replace(HEALTHY, loss="poisson"), "one of these losses"),
         ({}, replace(HEALTHY, depth=500), "500 layers with a kernel deep"),
         ({}, replace(HEALTHY, trial_further=()), "too costly"),
+        ({"optimizer": replace(ADAM, name="ftrl")}, STILL, "not calibrated for ftrl"),
         ({}, replace(HEALTHY, nonfinite_data=("x: 1 of 4",)), "not finite"),
     ],
 )
@@ -116,6 +130,16 @@ def test_what_it_is_not_calibrated_for_has_a_reason_and_no_number(change, measur
     assert reason in told
     if measured is not None:
         assert rate_too_high(made, measured) is None
+
+
+def test_without_the_long_trial_it_stays_open_whether_a_model_learns() -> None:
+    short = replace(STILL, trial_long=())
+    told = assess(graph(), short)
+    assert isinstance(told, str)
+    assert "too costly for two hundred" in told
+    # The rate's regression needs no more than twenty steps.
+    assert rate_too_high(graph(), short) is not None
+    assert isinstance(assess(graph(), replace(HEALTHY, trial_long=())), Risk)
 
 
 def test_no_measure_can_lower_the_risk() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from builders import GraphBuilder
@@ -11,7 +12,7 @@ from auditor.finding import Finding, Severity, Skipped
 from auditor.graph import LayerGraph, Op
 from auditor.graph.depth_kind import DepthKind, depth_kind
 from auditor.judgement import Selection, judge
-from auditor.measurement import CallMeasurement, ProbeResult
+from auditor.measurement import CallMeasurement, ProbeResult, RescaledTrial
 from auditor.registry import rule_by_code
 from auditor.rule import Facts
 
@@ -121,6 +122,90 @@ def test_adam_makes_up_for_small_gradients(
     facts = Facts(graph=graph, probe=vanishing)
     ((finding,), _) = judge((rule_by_code("GEB502"),), facts, Selection())
     assert finding.severity is severity
+
+
+def stuck(**measured: Any) -> ProbeResult:
+    """A mild ratio, and a trial of 201 losses that learns nothing of its batch."""
+    trial = {
+        "gradient_ratio": 1.5e-2,
+        "trial_losses": (2.31,) * 5,
+        "trial_further": (2.31,) * 16,
+        "trial_long": (2.3,) * 180,
+        "trial_constant": 2.2,
+        "calls": {"dense": CallMeasurement(update_ratio=1e-3, gradient_norm=1.0)},
+    }
+    return replace(VANISHING, **(trial | measured))
+
+
+def moving(by: float) -> dict[str, CallMeasurement]:
+    return {"dense": CallMeasurement(update_ratio=by, gradient_norm=1.0)}
+
+
+#: What the same trial does once kernels are rescaled.
+MENDED = RescaledTrial(decades=3.0, kernels=9, losses=(2.4, 2.0, 1.2))
+UNMENDED = RescaledTrial(decades=3.0, kernels=9, losses=(2.4, 2.4, 2.4))
+
+
+def on_stuck(probe: ProbeResult, optimizer: str = "sgd") -> tuple[Finding, ...]:
+    build = GraphBuilder()
+    graph = build.graph(
+        build.dense(build.input((4,)), 1), loss="huber", optimizer=optimizer, learning_rate=1e-2
+    )
+    return judge((rule_by_code("GEB502"),), Facts(graph=graph, probe=probe), Selection())[0]
+
+
+@pytest.mark.parametrize(
+    ("probe", "optimizer"),
+    [
+        (stuck(), "sgd"),
+        (stuck(), "rmsprop"),
+        (stuck(gradient_ratio=5e-5), "adam"),
+        # Tiny steps say nothing of it, unless other kernels learn with them.
+        (stuck(calls=moving(1e-7), rescaled_trial=MENDED), "sgd"),
+        (stuck(gradient_ratio=5e-5, calls=moving(1e-5), rescaled_trial=MENDED), "adam"),
+    ],
+)
+def test_a_model_that_two_hundred_steps_leave_where_it_was(
+    probe: ProbeResult, optimizer: str
+) -> None:
+    (finding,) = on_stuck(probe, optimizer)
+    assert finding.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize(
+    ("probe", "optimizer"),
+    [
+        # Learns late; was not tried for so long; ends where its loss is lost.
+        (stuck(trial_long=(*(2.3,) * 90, *(1.9,) * 90)), "sgd"),
+        (stuck(trial_long=()), "sgd"),
+        (stuck(trial_long=(2.3, math.nan)), "sgd"),
+        # Steps that are too small or too large to learn by.
+        (stuck(calls=moving(1e-7)), "sgd"),
+        (stuck(calls=moving(1e-7), rescaled_trial=UNMENDED), "sgd"),
+        (stuck(calls=moving(0.2)), "sgd"),
+        (stuck(gradient_ratio=5e-5, calls=moving(1e-5)), "adam"),
+        # Ratios that are healthy, for Adam milder ones too.
+        (stuck(gradient_ratio=5e-2), "sgd"),
+        (stuck(), "adam"),
+    ],
+)
+def test_what_else_keeps_a_trial_from_learning_is_no_error(
+    probe: ProbeResult, optimizer: str
+) -> None:
+    assert all(finding.severity is Severity.WARNING for finding in on_stuck(probe, optimizer))
+
+
+@pytest.mark.parametrize(
+    ("rescaled", "told"), [(MENDED, "from 2.4 to 1.2 in 2 steps"), (UNMENDED, "do not mend it")]
+)
+def test_the_trial_of_rescaled_kernels_is_told(rescaled: RescaledTrial, told: str) -> None:
+    (finding,) = on_stuck(stuck(rescaled_trial=rescaled))
+    assert told in finding.remedy
+    evidence = {item.name: item for item in finding.evidence}
+    assert evidence["loss after the trial"].value == 2.3
+    assert "200 steps" in evidence["loss after the trial"].method
+    assert evidence["the same, kernels rescaled"].value == min(rescaled.losses)
+    assert "9 kernels" in evidence["the same, kernels rescaled"].method
 
 
 @pytest.mark.parametrize("code", ["GEB501", "GEB502", "GEB503"])
