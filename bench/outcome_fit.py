@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from outcome_labels import FAILED, Row, fails, number, rate_too_high
-from outcome_models import HELD_OUT, MIS_SCALED, UNREPAIRED
+from outcome_models import FRESH, HELD_OUT, MIS_SCALED, UNREPAIRED
 from scipy.optimize import minimize
 
 from auditor.risk.calibration import Term, calibration
@@ -100,14 +100,15 @@ def fit(
 
 def calibrate(rows: Sequence[Row], date: str) -> dict[str, Any]:
     """Both regressions on the models that are set for fitting, and what they hold for."""
-    fitted = [row for row in rows if set_for_fitting(row)]
+    first = [row for row in rows if not drawn_later(row)]
+    fitted = [row for row in first if set_for_fitting(row)]
     # The others were drawn to explode or vanish, which their losses rise by as well.
     tried = [
         row for row in fitted if row["family"] not in UNREPAIRED and int(row["number"]) < MIS_SCALED
     ]
     return {
         "provenance": (
-            f"Calibrated in {date} on how {len(fitted)} of {len(rows)} small networks trained on "
+            f"Calibrated in {date} on how {len(fitted)} of {len(first)} small networks trained on "
             "scikit-learn's digits and on generated tasks (bench/outcomes.py); to fail is to end "
             f"300 steps of 32 samples above {FAILED:.0%} of the best constant guess's loss."
         ),
@@ -133,7 +134,12 @@ def held_out(row: Row) -> bool:
 
 def set_for_fitting(row: Row) -> bool:
     """Whether coefficients may be fitted to the model."""
-    return int(row["number"]) % 2 == 0 and not held_out(row)
+    return int(row["number"]) % 2 == 0 and not held_out(row) and not drawn_later(row)
+
+
+def drawn_later(row: Row) -> bool:
+    """Whether the model was drawn when all that judges it stood."""
+    return int(row["number"]) >= FRESH
 
 
 def measures_of(row: Row) -> Measured:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from outcome_fit import chances, held_out, measures_of, set_for_fitting
+from outcome_fit import chances, drawn_later, held_out, measures_of, set_for_fitting
 from outcome_labels import FAILED, Row, cause, fails, number, rate_too_high
 from sklearn.metrics import roc_auc_score
 
@@ -51,16 +51,18 @@ PROPAGATION = ("exploding", "vanishing")
 
 def report(rows: Sequence[Row], plot: Path) -> str:
     """The tables; `plot` is written where matplotlib is installed."""
-    apart = [row for row in rows if held_out(row)]
-    told = [row for row in rows if not held_out(row) and not set_for_fitting(row)]
-    fitted = [row for row in rows if set_for_fitting(row)]
+    fresh = [row for row in rows if drawn_later(row)]
+    first = [row for row in rows if not drawn_later(row)]
+    apart = [row for row in first if held_out(row)]
+    told = [row for row in first if not held_out(row) and not set_for_fitting(row)]
+    fitted = [row for row in first if set_for_fitting(row)]
     return "\n".join(
         [
             f"{len(rows)} models, {sum(map(fails, rows))} fail: {len(fitted)} fitted on, "
-            f"{len(told)} told, {len(apart)} of families held out",
+            f"{len(told)} told, {len(apart)} of families held out, {len(fresh)} fresh",
             _finals(rows),
             "",
-            *_areas(told, apart),
+            *_areas(told, apart, fresh),
             "",
             *_rate(rows),
             "",
@@ -84,9 +86,9 @@ def _finals(rows: Sequence[Row]) -> str:
     return f"final loss over the constant guess's (fails above {FAILED:g}): " + ", ".join(shares)
 
 
-def _areas(told: Sequence[Row], apart: Sequence[Row]) -> list[str]:
-    parts = (told, apart)
-    lines = [f"{'area under the curve for failing':<40}{'told':>8}{'held out':>10}"]
+def _areas(*parts: Sequence[Row]) -> list[str]:
+    """For what is told, for the families held out, and for the models drawn later."""
+    lines = [_line("area under the curve for failing", ("told", "held out", "fresh"))]
     for name, distance in ALONE.items():
         scores = [[distance(measures_of(row).get(name, 0.0)) for row in part] for part in parts]
         lines.append(
@@ -102,18 +104,20 @@ def _areas(told: Sequence[Row], apart: Sequence[Row]) -> list[str]:
 
 def _rate(rows: Sequence[Row]) -> list[str]:
     """GEB601: the chance it tells, for models that were tried at other rates."""
-    odd = [row for row in rows if int(row["number"]) % 2 and cause(row) != "unknown"]
+    known = [row for row in rows if cause(row) != "unknown"]
+    odd = [row for row in known if int(row["number"]) % 2 and not drawn_later(row)]
     lines = []
     for name, part in (
-        ("all", odd),
-        ("verdict stable", [row for row in odd if row["verdict"] == "stable"]),
+        ("odd numbers", odd),
+        ("odd, verdict stable", [row for row in odd if row["verdict"] == "stable"]),
+        ("fresh", [row for row in known if drawn_later(row)]),
     ):
         outcomes = [rate_too_high(row) for row in part]
         area = _area(part, chances(part, "rate"), rate_too_high)
         said = [row for row in part if "GEB601" in row["codes"]]
         right = sum(map(rate_too_high, said))
         lines.append(
-            f"GEB601, odd numbers, {name}: area {area}; {right} right of {len(said)} told, "
+            f"GEB601, {name}: area {area}; {right} right of {len(said)} told, "
             f"{sum(outcomes)} too high of {len(part)}"
         )
     return lines
@@ -125,10 +129,12 @@ def _verdicts(rows: Sequence[Row]) -> list[str]:
         f"{'verdict against cause':<28}{'precision':>10}{'fail':>8}{'recall':>8}{'told':>6}"
         f"{'caused':>8}"
     ]
+    first = [pair for pair in known if not drawn_later(pair[0])]
     for half, part in (
+        ("even", [pair for pair in first if int(pair[0]["number"]) % 2 == 0]),
+        ("odd", [pair for pair in first if int(pair[0]["number"]) % 2]),
+        ("fresh", [pair for pair in known if drawn_later(pair[0])]),
         ("all", known),
-        ("even", [pair for pair in known if int(pair[0]["number"]) % 2 == 0]),
-        ("odd", [pair for pair in known if int(pair[0]["number"]) % 2]),
     ):
         for name in PROPAGATION:
             told = [why for row, why in part if row["verdict"] == name]
@@ -184,7 +190,7 @@ def _counted(pairs: Mapping[tuple[str, str], int]) -> str:
 
 
 def _line(name: str, cells: Sequence[str]) -> str:
-    return f"{name:<40}{cells[0]:>8}{cells[1]:>10}"
+    return f"{name:<40}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 def _area(
