@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.finding import Severity
-from auditor.measurement import ProbeResult, few_normalized
+from auditor.measurement import ProbeResult, few_normalized, least_loss
 from auditor.result import AuditResult, Verdict
 
 from . import estimate_view, printable, prose, quantity, wording
@@ -70,7 +70,7 @@ def probe_reason(result: AuditResult) -> str:
 
 def _sentence(result: AuditResult) -> tuple[Span, ...]:
     probe = result.probe
-    errors = result.at_least(Severity.ERROR)
+    errors = result.atleast_loss(Severity.ERROR)
     if result.verdict in (Verdict.EXPLODING, Verdict.VANISHING) and probe is not None:
         said = _propagation(result.verdict, probe)
         if said:
@@ -175,30 +175,31 @@ def _trials(result: AuditResult, probe: ProbeResult) -> Iterator[Headline]:
         lost = "" if math.isfinite(probe.trial_losses[-1]) else "; not finite from there on"
         yield Headline(
             label="Loss, first steps",
-            value=_from_to(probe.trial_losses),
-            detail=f"{_steps(probe.trial_losses)}{_optimizer(result)}{lost}",
+            value=_from_to(probe.trial_losses, probe.trial_losses[-1]),
+            detail=f"over {_steps(probe.trial_losses)}{_optimizer(result)}{lost}",
         )
     if probe.trial_long:
         yield Headline(
             label="Loss, long trial",
-            value=_from_to(probe.trial),
-            detail=f"{_steps(probe.trial)} on one batch",
+            value=_from_to(probe.trial, least_loss(probe.trial)),
+            detail=f"least of {_steps(probe.trial)} on one batch",
         )
     if probe.rescaled_trial is not None:
+        losses = probe.rescaled_trial.losses
         kernels = wording.plural(probe.rescaled_trial.kernels, "kernel", "kernels")
         yield Headline(
             label="The same, rescaled",
-            value=_from_to(probe.rescaled_trial.losses),
-            detail=f"{_steps(probe.rescaled_trial.losses)}, {kernels} at unit variance (LSUV)",
+            value=_from_to(losses, least_loss(losses)),
+            detail=f"least of {_steps(losses)}, {kernels} at unit variance (LSUV)",
         )
 
 
-def _from_to(losses: tuple[float, ...]) -> str:
-    return f"{quantity.number(losses[0])} → {quantity.number(losses[-1])}"
+def _from_to(losses: tuple[float, ...], then: float) -> str:
+    return f"{quantity.number(losses[0])} → {quantity.number(then)}"
 
 
 def _steps(losses: tuple[float, ...]) -> str:
-    return f"over {wording.plural(len(losses) - 1, 'step', 'steps')}"
+    return wording.plural(len(losses) - 1, "step", "steps")
 
 
 def _per_cent(probability: float) -> str:

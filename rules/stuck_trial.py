@@ -6,7 +6,7 @@ import math
 
 from auditor.finding import Evidence
 from auditor.graph.layer_graph import LayerGraph
-from auditor.measurement import ProbeResult, learned_share
+from auditor.measurement import ProbeResult, learned_share, least_loss
 from auditor.risk.measures import risk_measures
 
 from .optimizer import ADAM_LIKE
@@ -58,12 +58,12 @@ def rescaled_evidence(probe: ProbeResult) -> tuple[Evidence, ...]:
     return (
         Evidence(
             name="loss after the trial",
-            value=min(losses),
+            value=least_loss(losses),
             method=f"least of {len(losses) - 1} steps on one batch, from {losses[0]:.3g}",
         ),
         Evidence(
             name="the same, kernels rescaled",
-            value=min(rescaled.losses),
+            value=least_loss(rescaled.losses),
             method=(
                 f"least of {len(rescaled.losses) - 1} steps after LSUV on {rescaled.kernels} "
                 f"kernels, from {rescaled.losses[0]:.3g}"
@@ -77,6 +77,7 @@ def rescaled_remedy(probe: ProbeResult) -> str:
     rescaled = probe.rescaled_trial
     if rescaled is None:
         return ""
+    losses = rescaled.losses
     if not rescaled.learns(probe.trial_constant):
         return (
             " Other scales of the same kernels alone do not mend it: with every kernel's output at "
@@ -84,6 +85,6 @@ def rescaled_remedy(probe: ProbeResult) -> str:
         )
     return (
         " Tried: with every kernel's output brought to unit variance (LSUV) the same optimizer "
-        f"takes the loss of its batch from {rescaled.losses[0]:.3g} to {min(rescaled.losses):.3g} "
-        f"in {len(rescaled.losses) - 1} steps."
+        f"takes the loss of its batch from {losses[0]:.3g} to {least_loss(losses):.3g} in "
+        f"{len(losses) - 1} steps."
     )

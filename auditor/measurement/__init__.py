@@ -23,6 +23,7 @@ from auditor.measurement.trials import (
     falls,
     learned_share,
     learns,
+    least_loss,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "few_normalized",
     "learned_share",
     "learns",
+    "least_loss",
 ]

@@ -62,6 +62,11 @@ def falls(losses: tuple[float, ...]) -> bool:
     )
 
 
+def least_loss(losses: tuple[float, ...]) -> float:
+    """The least of a trial's losses; the one that was lost, where one was."""
+    return min(losses) if all(map(math.isfinite, losses)) else losses[-1]
+
+
 def learned_share(losses: tuple[float, ...], constant: float | None) -> float | None:
     """The share of the best constant answer's loss that a trial takes off, from 0 to 1.
 

@@ -64,12 +64,14 @@ def test_trial_that_went_on_and_its_twin_of_rescaled_kernels() -> None:
         trial_losses=(2.31, 2.3),
         trial_further=(2.3, 2.3),
         trial_long=(2.3,) * 97,
-        rescaled_trial=RescaledTrial(decades=3.0, kernels=9, losses=(2.4, 2.0, 1.2)),
+        rescaled_trial=RescaledTrial(decades=3.0, kernels=9, losses=(2.4, 1.2, 1.9)),
     )
     long = headline(result, "Loss, long trial")
-    assert (long.value, long.detail) == ("2.31 → 2.3", "over 100 steps on one batch")
+    assert (long.value, long.detail) == ("2.31 → 2.3", "least of 100 steps on one batch")
     again = headline(result, "The same, rescaled")
     assert again.value == "2.4 → 1.2"
-    assert again.detail == "over 2 steps, 9 kernels at unit variance (LSUV)"
+    assert again.detail == "least of 2 steps, 9 kernels at unit variance (LSUV)"
+    lost = changed(trial_losses=(2.6, 2.5), trial_long=(2.4, math.nan))
+    assert headline(lost, "Loss, long trial").value == "2.6 → NaN"
     labels = {item.label for item in verdict_view(changed()).headlines}
     assert not labels & {"Loss, long trial", "The same, rescaled"}
