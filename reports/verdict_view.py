@@ -70,7 +70,7 @@ def probe_reason(result: AuditResult) -> str:
 
 def _sentence(result: AuditResult) -> tuple[Span, ...]:
     probe = result.probe
-    errors = result.atleast_loss(Severity.ERROR)
+    errors = result.at_least(Severity.ERROR)
     if result.verdict in (Verdict.EXPLODING, Verdict.VANISHING) and probe is not None:
         said = _propagation(result.verdict, probe)
         if said:
