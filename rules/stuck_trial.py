@@ -59,11 +59,13 @@ def rescaled_evidence(probe: ProbeResult) -> tuple[Evidence, ...]:
         Evidence(
             name="loss after the trial",
             value=least_loss(losses),
+            unit=probe.loss,
             method=f"least of {len(losses) - 1} steps on one batch, from {losses[0]:.3g}",
         ),
         Evidence(
             name="the same, kernels rescaled",
             value=least_loss(rescaled.losses),
+            unit=probe.loss,
             method=(
                 f"least of {len(rescaled.losses) - 1} steps after LSUV on {rescaled.kernels} "
                 f"kernels, from {rescaled.losses[0]:.3g}"
