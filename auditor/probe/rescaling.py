@@ -15,24 +15,12 @@ from typing import Any
 import keras
 
 from auditor.graph.layer_graph import LayerGraph
-from auditor.graph.operators import Op
+from auditor.graph.operators import AFFINE_OPS
 from auditor.probe.backends import Backend, Tensor
 from auditor.probe.model_io import ModelInputs, in_mode
 from auditor.probe.state import untrained_state
 from auditor.probe.taps import Taps
 
-#: Layers whose output is their kernel's, times a number if the kernel is.
-LINEAR_OPS = frozenset(
-    {
-        Op.DENSE,
-        Op.EINSUM_DENSE,
-        Op.CONV,
-        Op.DEPTHWISE_CONV,
-        Op.SEPARABLE_CONV,
-        Op.CONV_TRANSPOSE,
-        Op.LOCALLY_CONNECTED,
-    }
-)
 #: The variable that is scaled, by the name of its attribute.
 KERNELS = ("pointwise_kernel", "kernel")
 #: Deviations at or below this, and those that are not finite, are left as they are.
@@ -96,8 +84,8 @@ def _pass(model: Any, graph: LayerGraph, call_model: Callable[[], Any]) -> list[
 
     def scaled(call_id: str, layer: Any) -> bool:
         call = calls.get(call_id)
-        linear = call is not None and call.op in LINEAR_OPS and call_id not in heads
-        return linear and _kernel(layer) is not None and _plain_activation(layer)
+        affine = call is not None and call.op in AFFINE_OPS and call_id not in heads
+        return affine and _kernel(layer) is not None and _plain_activation(layer)
 
     def on_inputs(call_id: str, layer: Any, _args: Any, _kwargs: Any) -> None:
         if scaled(call_id, layer):
